@@ -1,0 +1,7 @@
+//! The pure heart: from events and scores to the insight document of a record.
+//!
+//! No IO, no clock, no randomness, no async. The same surviving events give the same document, byte for byte, in
+//! whatever order they came. Nothing here knows how scores are made or where documents are kept.
+
+pub mod event;
+pub mod settings;

@@ -1,0 +1,1 @@
+//! Moves data between the rooms: ingest, score, apply, verify.

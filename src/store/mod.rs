@@ -1,0 +1,1 @@
+//! Where events, scores and documents are kept: one trait, one file per backend.
