@@ -1,0 +1,143 @@
+//! The embedded store: one SQLite file in WAL mode.
+//!
+//! One thread owns the only connection that writes ([`writer`]); readers take theirs from a small pool ([`reader`]). A
+//! batch is on disk when its call returns (`synchronous=FULL`), and what is deleted is overwritten
+//! (`secure_delete=ON`, and the WAL is truncated after an erasure).
+
+mod reader;
+mod schema;
+mod writer;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Mutex,
+};
+
+use jiff::Timestamp;
+use rusqlite::Connection;
+
+use super::*;
+
+pub struct SqliteStore {
+    path: PathBuf,
+    writer: writer::Writer,
+    readers: Mutex<Vec<Connection>>,
+}
+
+/// Connections that are kept for readers; more are opened for a burst and closed after it.
+const IDLE_READERS_MAX: usize = 8;
+
+impl SqliteStore {
+    /// Opens or creates the file; `:memory:` is refused, since readers would not see it.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        if let Some(folder) = path.parent().filter(|f| !f.as_os_str().is_empty()) {
+            std::fs::create_dir_all(folder).map_err(|e| StoreError::Open {
+                path: folder.display().to_string(),
+                source: rusqlite::Error::ToSqlConversionFailure(Box::new(e)),
+            })?;
+        }
+        let connection = schema::open_writer(path)?;
+        Ok(Self { path: path.into(), writer: writer::Writer::start(connection), readers: Mutex::default() })
+    }
+
+    fn read<T>(&self, query: impl FnOnce(&Connection) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let idle = self.readers.lock().unwrap_or_else(|e| e.into_inner()).pop();
+        let connection = match idle {
+            Some(connection) => connection,
+            None => schema::open_reader(&self.path)?,
+        };
+        let answer = query(&connection);
+        let mut idle = self.readers.lock().unwrap_or_else(|e| e.into_inner());
+        if idle.len() < IDLE_READERS_MAX {
+            idle.push(connection);
+        }
+        answer
+    }
+}
+
+impl Store for SqliteStore {
+    fn append(&self, events: Vec<NewEvent>) -> Result<Vec<Appended>, StoreError> {
+        self.writer.append(events)
+    }
+
+    fn positions(&self) -> Result<Positions, StoreError> {
+        self.read(reader::positions)
+    }
+
+    fn read_after(&self, position: u64, limit: usize) -> Result<Vec<LogRow>, StoreError> {
+        self.read(|c| reader::read_after(c, position, limit))
+    }
+
+    fn history(&self, tenant: &Tenant, records: &[RecordKey]) -> Result<Vec<LogRow>, StoreError> {
+        self.read(|c| reader::history(c, tenant, records))
+    }
+
+    fn links(&self) -> Result<Vec<LogRow>, StoreError> {
+        self.read(reader::links)
+    }
+
+    fn commit(&self, commit: Commit) -> Result<(), StoreError> {
+        self.writer.run(move |c| writer::commit(c, &commit))
+    }
+
+    fn dirty(&self, limit: usize) -> Result<Vec<DirtyMark>, StoreError> {
+        self.read(|c| reader::dirty(c, limit))
+    }
+
+    fn mark_dirty(&self, records: &[TenantRecord]) -> Result<(), StoreError> {
+        let records = records.to_vec();
+        self.writer.run(move |c| {
+            let transaction = c.transaction()?;
+            for (tenant, record) in &records {
+                writer::mark_dirty(&transaction, tenant, record)?;
+            }
+            Ok(transaction.commit()?)
+        })
+    }
+
+    fn document(&self, tenant: &Tenant, record: &RecordKey) -> Result<Option<StoredDocument>, StoreError> {
+        self.read(|c| reader::document(c, tenant, record))
+    }
+
+    fn records(&self, tenant: &Tenant, filter: &RecordFilter) -> Result<Vec<RecordEntry>, StoreError> {
+        self.read(|c| reader::records(c, tenant, filter))
+    }
+
+    fn known_records(
+        &self,
+        after: Option<&TenantRecord>,
+        limit: usize,
+    ) -> Result<Vec<TenantRecord>, StoreError> {
+        self.read(|c| reader::known_records(c, after, limit))
+    }
+
+    fn record_count(&self) -> Result<u64, StoreError> {
+        self.read(|c| Ok(c.query_row("SELECT count(*) FROM documents", [], |row| row.get(0))?))
+    }
+
+    fn setting(&self, tenant: &Tenant, name: &str) -> Result<Option<Setting>, StoreError> {
+        self.read(|c| reader::setting(c, tenant, name))
+    }
+
+    fn settings(&self) -> Result<Vec<(Tenant, String, Setting)>, StoreError> {
+        self.read(reader::settings)
+    }
+
+    fn put_setting(&self, tenant: &Tenant, name: &str, body: &str) -> Result<Setting, StoreError> {
+        let (tenant, name, body) = (tenant.clone(), name.to_owned(), body.to_owned());
+        self.writer.run(move |c| writer::put_setting(c, &tenant, &name, &body))
+    }
+
+    fn erase(&self, tenant: &Tenant, records: &[RecordKey], at: Timestamp) -> Result<Receipt, StoreError> {
+        let (tenant, records) = (tenant.clone(), records.to_vec());
+        self.writer.run(move |c| writer::erase(c, &tenant, &records, at))
+    }
+
+    fn scrub(&self) -> Result<(), StoreError> {
+        self.writer.run(|c| writer::scrub(c))
+    }
+
+    fn backup(&self, path: &Path) -> Result<(), StoreError> {
+        self.read(|c| Ok(c.backup("main", path, None)?))
+    }
+}

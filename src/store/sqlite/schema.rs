@@ -1,0 +1,93 @@
+//! The tables, how connections are set up, and how an older file is brought up to date.
+
+use std::path::Path;
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::StoreError;
+
+/// Grows by one with every change of the tables; [`migrate`] knows the way from each earlier one.
+const SCHEMA: i64 = 1;
+
+const TABLES: &str = "
+-- Surviving events. A position is never given twice.
+CREATE TABLE events (
+  position INTEGER PRIMARY KEY AUTOINCREMENT,
+  tenant TEXT NOT NULL, source TEXT NOT NULL, id TEXT NOT NULL, revision INTEGER NOT NULL,
+  type TEXT NOT NULL, time TEXT NOT NULL, received_at TEXT NOT NULL,
+  link INTEGER NOT NULL, data TEXT NOT NULL, scores TEXT
+) STRICT;
+CREATE UNIQUE INDEX events_by_id ON events (tenant, source, id);
+CREATE INDEX events_link ON events (position) WHERE link = 1;
+
+-- Which records an event belongs to; erasing one that owns it deletes it.
+CREATE TABLE memberships (
+  tenant TEXT NOT NULL, module TEXT NOT NULL, record TEXT NOT NULL, position INTEGER NOT NULL, owned INTEGER NOT NULL,
+  PRIMARY KEY (tenant, module, record, position)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX memberships_by_position ON memberships (position);
+
+-- Events that were retracted or erased, as SHA-256 of tenant, source and id.
+CREATE TABLE gone (digest BLOB PRIMARY KEY) STRICT, WITHOUT ROWID;
+
+-- Records to fold anew.
+CREATE TABLE dirty (
+  tenant TEXT NOT NULL, module TEXT NOT NULL, record TEXT NOT NULL, ticket INTEGER NOT NULL,
+  PRIMARY KEY (tenant, module, record)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX dirty_by_ticket ON dirty (ticket);
+
+CREATE TABLE documents (
+  tenant TEXT NOT NULL, module TEXT NOT NULL, record TEXT NOT NULL,
+  etag TEXT NOT NULL, revision INTEGER NOT NULL, labels TEXT NOT NULL, interactions INTEGER NOT NULL,
+  net_sentiment REAL, last_activity_at TEXT, day TEXT NOT NULL, bytes BLOB NOT NULL,
+  PRIMARY KEY (tenant, module, record)
+) STRICT;
+CREATE INDEX documents_by_activity ON documents (tenant, coalesce(last_activity_at, '') DESC, module, record);
+
+CREATE TABLE settings (
+  tenant TEXT NOT NULL, name TEXT NOT NULL, version INTEGER NOT NULL, body TEXT NOT NULL,
+  PRIMARY KEY (tenant, name)
+) STRICT, WITHOUT ROWID;
+
+-- What was erased, without saying whose it was.
+CREATE TABLE receipts (receipt TEXT PRIMARY KEY, at TEXT NOT NULL, events INTEGER NOT NULL, documents INTEGER NOT NULL)
+  STRICT, WITHOUT ROWID;
+
+CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+INSERT INTO counters VALUES ('applied', 0), ('ticket', 0);
+";
+
+pub fn open_writer(path: &Path) -> Result<Connection, StoreError> {
+    let open = |e| StoreError::Open { path: path.display().to_string(), source: e };
+    let mut connection = Connection::open(path).map_err(open)?;
+    connection.pragma_update(None, "journal_mode", "WAL").map_err(open)?;
+    connection.pragma_update(None, "synchronous", "FULL").map_err(open)?;
+    connection.pragma_update(None, "secure_delete", "ON").map_err(open)?;
+    connection.set_prepared_statement_cache_capacity(64);
+    migrate(&mut connection)?;
+    Ok(connection)
+}
+
+pub fn open_reader(path: &Path) -> Result<Connection, StoreError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)
+        .map_err(|e| StoreError::Open { path: path.display().to_string(), source: e })?;
+    connection.busy_timeout(std::time::Duration::from_secs(10))?;
+    connection.set_prepared_statement_cache_capacity(64);
+    Ok(connection)
+}
+
+fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
+    let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    match found {
+        SCHEMA => Ok(()),
+        0 => {
+            let transaction = connection.transaction()?;
+            transaction.execute_batch(TABLES)?;
+            transaction.pragma_update(None, "user_version", SCHEMA)?;
+            Ok(transaction.commit()?)
+        }
+        _ => Err(StoreError::Newer { found, known: SCHEMA }),
+    }
+}
