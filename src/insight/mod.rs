@@ -5,3 +5,17 @@
 
 pub mod event;
 pub mod settings;
+pub mod statistics;
+
+pub mod history;
+pub mod identity;
+pub mod precedence;
+pub mod view;
+
+pub mod document;
+pub mod evidence;
+pub mod metrics;
+pub mod panels;
+pub mod render;
+pub mod rules;
+pub mod summary;
