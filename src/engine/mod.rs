@@ -2,8 +2,43 @@
 //!
 //! Nothing here knows about records, HTTP or SQL. The way in is [`Engine`].
 
+mod pack;
+
+pub mod spec;
+
+pub mod weights;
+
+pub mod heads;
+
+pub mod error;
+
+mod tokenize;
+
+mod tasks;
+
+pub mod batch;
+
+pub mod executor;
+
+pub mod cpu;
+
+mod select;
+
+mod model;
+
+mod admission;
+
+mod scheduler;
+
+mod serve;
+
+mod measure;
+
+pub mod check;
+
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
+use self::{model::Model, serve::Server};
 use crate::scores::Scores;
 
 /// What a request asks of the models.
@@ -116,37 +151,61 @@ pub struct EngineInfo {
 /// A running engine: cheap to clone, shared by all callers.
 #[derive(Clone)]
 pub struct Engine {
-    _inner: Arc<()>,
+    running: Arc<Running>,
+}
+
+/// Stops the forward thread when the last handle of an engine goes.
+struct Running {
+    server: Arc<Server>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.server.gate.close();
+        self.server.stop();
+    }
 }
 
 impl Engine {
     /// Loads and checks the pack; blocks until it can serve.
-    pub fn open(_options: &EngineOptions) -> Result<Engine, EngineError> {
-        Ok(Engine { _inner: Arc::new(()) })
+    pub fn open(options: &EngineOptions) -> Result<Engine, EngineError> {
+        if options.batch_tokens_max == 0 || options.queue_tokens_max == 0 {
+            return Err(EngineError::Model("batch_tokens_max and queue_tokens_max must be above 0".into()));
+        }
+        let model = pack::locate(options.pack.as_deref())
+            .and_then(|dir| Model::open(&dir, options))
+            .map_err(|e| EngineError::Model(e.to_string()))?;
+        let server = Server::start(model, options.batch_tokens_max, options.queue_tokens_max)?;
+        Ok(Engine { running: Arc::new(Running { server }) })
     }
 
     /// Scores texts; callers that wait at the same time share forward passes.
-    pub async fn score(
-        &self,
-        _texts: Vec<String>,
-        _options: ScoreOptions,
-    ) -> Result<ScoreReply, EngineError> {
-        Err(EngineError::Model("no model".into()))
+    ///
+    /// A text's scores do not depend on what else is scored at the time. Dropping the future takes back what has not
+    /// begun.
+    pub async fn score(&self, texts: Vec<String>, options: ScoreOptions) -> Result<ScoreReply, EngineError> {
+        let answer = self.running.server.submit(texts, options)?;
+        answer.await.unwrap_or_else(|_| Err(EngineError::Model("the request was lost to a fault".into())))
     }
 
     pub fn info(&self) -> EngineInfo {
+        let server = &self.running.server;
+        let executor = server.model.executor.info();
         EngineInfo {
-            device: "cpu".into(),
-            device_reason: None,
-            precision: "f32".into(),
-            precision_reason: None,
-            threads: 1,
-            batch_tokens_max: 0,
-            queue_tokens_max: 0,
-            models: BTreeMap::new(),
+            device: executor.device,
+            device_reason: server.model.device_reason.clone(),
+            precision: executor.precision.into(),
+            precision_reason: server.model.precision_reason.clone(),
+            threads: executor.threads,
+            batch_tokens_max: server.batch_tokens_max(),
+            queue_tokens_max: server.queue_tokens_max(),
+            models: server.model.references(&Tasks::ALL),
         }
     }
 
     /// Refuses new work and returns when what was admitted is answered.
-    pub async fn shutdown(&self) {}
+    pub async fn shutdown(&self) {
+        self.running.server.gate.close();
+        self.running.server.gate.emptied().await;
+    }
 }

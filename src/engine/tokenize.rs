@@ -1,0 +1,106 @@
+//! From a text to token ids, with the place of every token in the text.
+//!
+//! Special tokens are kept apart: windows put them around their own part of the text. A special token that a customer
+//! happens to write (`[SEP]`) is plain text.
+
+use std::{ops::Range, path::Path};
+
+use super::{TextError, error::ModelError};
+
+pub struct Tokenizer {
+    inner: tokenizers::Tokenizer,
+    /// Special tokens before and after a text.
+    prefix: Vec<u32>,
+    suffix: Vec<u32>,
+}
+
+/// A text as tokens, special ones left out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tokens {
+    pub ids: Vec<u32>,
+    /// Byte range of each token in the text.
+    pub offsets: Vec<Range<usize>>,
+    /// True where the text went on after the last token.
+    pub truncated: bool,
+}
+
+/// Most tokens that are read of one text: 60 and more pages. What follows is not read, and the answer says so.
+pub const TEXT_TOKENS_MAX: usize = 32_768;
+/// Most bytes that are looked at: no language needs more than 16 bytes a token on the average.
+const TEXT_BYTES_MAX: usize = 16 * TEXT_TOKENS_MAX;
+
+impl Tokenizer {
+    pub fn open(path: &Path) -> Result<Self, ModelError> {
+        let error = |e: tokenizers::Error| ModelError::Tokenizer(e.to_string());
+        let mut inner = tokenizers::Tokenizer::from_file(path).map_err(error)?;
+        inner.with_padding(None);
+        inner.with_truncation(None).map_err(error)?;
+        inner.set_encode_special_tokens(true);
+        let framed = inner.encode("a", true).map_err(error)?;
+        let special = framed.get_special_tokens_mask();
+        let leading = special.iter().take_while(|s| **s == 1).count();
+        let trailing = special[leading..].iter().rev().take_while(|s| **s == 1).count();
+        let ids = framed.get_ids();
+        Ok(Self { prefix: ids[..leading].to_vec(), suffix: ids[ids.len() - trailing..].to_vec(), inner })
+    }
+
+    pub fn encode(&self, text: &str) -> Result<Tokens, TextError> {
+        let read = &text[..text.floor_char_boundary(TEXT_BYTES_MAX)];
+        let encoding =
+            self.inner.encode(read, false).map_err(|e| TextError::Tokenizer(format!("tokenizer: {e}")))?;
+        let kept = encoding.len().min(TEXT_TOKENS_MAX);
+        Ok(Tokens {
+            ids: encoding.get_ids()[..kept].to_vec(),
+            // Kept inside the text and on its character boundaries whatever a tokenizer file makes of it.
+            offsets: encoding.get_offsets()[..kept]
+                .iter()
+                .map(|(start, end)| {
+                    let end = read.floor_char_boundary(*end);
+                    read.floor_char_boundary(*start).min(end)..end
+                })
+                .collect(),
+            truncated: kept < encoding.len() || read.len() < text.len(),
+        })
+    }
+
+    /// Puts the special tokens around a part of a text.
+    pub fn framed<'a>(&'a self, ids: &'a [u32]) -> impl Iterator<Item = u32> + 'a {
+        self.prefix.iter().chain(ids).chain(&self.suffix).copied()
+    }
+
+    /// Number of special tokens before a text.
+    pub fn prefix_len(&self) -> usize {
+        self.prefix.len()
+    }
+
+    /// Number of special tokens around a text.
+    pub fn frame_len(&self) -> usize {
+        self.prefix.len() + self.suffix.len()
+    }
+
+    /// The largest id that this tokenizer can produce.
+    pub fn id_max(&self) -> u32 {
+        self.inner.get_vocab(true).into_values().max().unwrap_or(0)
+    }
+}
+
+/// The range of tokens that lie in the byte range `bytes`. A token belongs where it ends; `offsets` is in text order.
+pub fn tokens_in(offsets: &[Range<usize>], bytes: &Range<usize>) -> Range<usize> {
+    let start = offsets.partition_point(|o| o.end <= bytes.start);
+    let end = offsets.partition_point(|o| o.end <= bytes.end);
+    start..end.max(start)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_belongs_where_it_ends() {
+        // "Hi. Yo" with the space inside the second sentence's first token, as word-piece markers have it.
+        let offsets = [0..2, 2..3, 3..6];
+        assert_eq!(tokens_in(&offsets, &(0..3)), 0..2);
+        assert_eq!(tokens_in(&offsets, &(4..6)), 2..3);
+        assert_eq!(tokens_in(&offsets, &(6..9)), 3..3);
+    }
+}
