@@ -214,7 +214,7 @@ mod tests {
         };
         assert_eq!(spans("OBIIOBB"), [11..14, 15..16, 16..17]);
         assert_eq!(spans("IIOI"), [10..12, 13..14]);
-        assert_eq!(spans("OOO"), []);
+        assert!(spans("OOO").is_empty());
     }
 
     #[test]
