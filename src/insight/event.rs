@@ -369,19 +369,23 @@ fn data_error(pointer: &str, detail: &str) -> EventError {
 
 fn read<T: serde::de::DeserializeOwned>(data: &str) -> Result<T, EventError> {
     let mut json = serde_json::Deserializer::from_str(data);
-    serde_path_to_error::deserialize(&mut json).map_err(|e| {
-        let mut pointer = String::new();
-        for segment in e.path().iter() {
-            use serde_path_to_error::Segment;
-            match segment {
-                Segment::Seq { index } => pointer.push_str(&format!("/{index}")),
-                Segment::Map { key } | Segment::Enum { variant: key } => {
-                    pointer.push('/');
-                    pointer.push_str(&key.replace('~', "~0").replace('/', "~1"));
-                }
-                Segment::Unknown => {}
+    serde_path_to_error::deserialize(&mut json)
+        .map_err(|e| EventError::Data { pointer: json_pointer(e.path()), detail: e.inner().to_string() })
+}
+
+/// The RFC 6901 pointer to where reading JSON failed.
+pub fn json_pointer(path: &serde_path_to_error::Path) -> String {
+    use serde_path_to_error::Segment;
+    let mut pointer = String::new();
+    for segment in path.iter() {
+        match segment {
+            Segment::Seq { index } => pointer.push_str(&format!("/{index}")),
+            Segment::Map { key } | Segment::Enum { variant: key } => {
+                pointer.push('/');
+                pointer.push_str(&key.replace('~', "~0").replace('/', "~1"));
             }
+            Segment::Unknown => {}
         }
-        EventError::Data { pointer, detail: e.inner().to_string() }
-    })
+    }
+    pointer
 }
