@@ -1,14 +1,22 @@
 //! The surviving facts of records: what is left of all events after revisions, retractions and erasures.
 //!
-//! A history is a set. Facts can be applied in any order and any number of times: the highest revision of an id wins,
-//! a retraction or an erasure also holds for what comes after it. What documents count in a text (keywords, competitors,
-//! watched phrases, cues) is found once, when it is applied.
+//! A history is a set. Facts can be applied in any order and any number of times: of the versions of an id the highest
+//! revision survives (of equal ones the one with scores, then the one with the lower fingerprint), and a retraction or an
+//! erasure also holds for what comes after it. What documents count in a text is found once, when it is applied.
+//!
+//! An erasure at a time takes every fact up to that time whose record it names, and unlinks facts that only name the
+//! record beside another one (`related`, a deal's `contacts`). Of what was erased, only ids and fingerprints are kept.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use jiff::Timestamp;
+use sha2::{Digest as _, Sha256};
 
-use super::event::{Event, EventId};
+use super::digest::Digest;
+use super::event::{Event, EventData, EventId, RecordKey};
+use super::lexicon::Lexicon;
+use super::precedence::{Fingerprint, Moment, feed, fingerprint};
 use super::settings::Settings;
 use crate::scores::Scores;
 
@@ -25,23 +33,264 @@ pub struct Entry {
     pub models: ModelRevisions,
 }
 
+/// A surviving event, read.
+#[derive(Clone, Debug)]
+pub struct Fact {
+    pub event: Event,
+    pub received_at: Timestamp,
+    pub scores: Option<Scores>,
+    pub models: Arc<ModelRevisions>,
+    /// What counts in the customer's words; `None` where the customer says nothing.
+    pub digest: Option<Digest>,
+}
+
 /// The surviving facts of one record or of many; see the module's documentation.
-#[derive(Default)]
 pub struct History {
-    facts: BTreeMap<EventId, Entry>,
+    lexicon: Arc<Lexicon>,
+    versions: BTreeMap<EventId, Version>,
+    /// Facts by the records that they name, in order of time.
+    by_record: BTreeMap<RecordKey, BTreeMap<Moment, Arc<Fact>>>,
+    retracted: BTreeSet<EventId>,
+    erased: BTreeMap<RecordKey, Timestamp>,
+    /// Few different ones, shared by many facts.
+    models: Vec<Arc<ModelRevisions>>,
+}
+
+/// The version of an event that survives so far.
+enum Version {
+    Live(Arc<Fact>),
+    /// Enough to know which later version would win.
+    Erased(Rank),
+}
+
+/// What decides between versions of one event; the highest survives.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Rank {
+    revision: u32,
+    scored: bool,
+    fingerprints: std::cmp::Reverse<(Fingerprint, Fingerprint)>,
+}
+
+impl Default for History {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl History {
     /// An empty history, without competitors and watchlists until [`History::redigest`] names them.
     pub fn new() -> Self {
-        Self::default()
+        Self::with_lexicon(Arc::new(Lexicon::new(&Settings::default())))
+    }
+
+    /// An empty history that looks for what `lexicon` knows; many histories can share one.
+    pub fn with_lexicon(lexicon: Arc<Lexicon>) -> Self {
+        Self {
+            lexicon,
+            versions: BTreeMap::new(),
+            by_record: BTreeMap::new(),
+            retracted: BTreeSet::new(),
+            erased: BTreeMap::new(),
+            models: Vec::new(),
+        }
     }
 
     /// Takes one event in. Order and repeats do not matter.
     pub fn apply(&mut self, entry: Entry) {
-        self.facts.insert(entry.event.id.clone(), entry);
+        match &entry.event.data {
+            EventData::InteractionRetracted(r) => self.retract(&r.interaction),
+            EventData::RecordErased(e) => self.erase(&e.record, entry.event.time),
+            _ => self.insert(entry),
+        }
+    }
+
+    fn insert(&mut self, entry: Entry) {
+        let id = &entry.event.id;
+        if self.retracted.contains(id) {
+            return;
+        }
+        if let Some(known) = self.versions.get(id) {
+            let known = match known {
+                Version::Live(fact) if is_repeat(fact, &entry) => return,
+                Version::Live(fact) => rank(&fact.event, fact.scores.as_ref(), &fact.models),
+                Version::Erased(rank) => *rank,
+            };
+            if rank(&entry.event, entry.scores.as_ref(), &entry.models) <= known {
+                return;
+            }
+            self.forget(&entry.event.id);
+        }
+        let names = self.surviving_names(&entry.event);
+        if names.is_empty() {
+            let rank = rank(&entry.event, entry.scores.as_ref(), &entry.models);
+            self.versions.insert(entry.event.id, Version::Erased(rank));
+            return;
+        }
+        let fact = Arc::new(self.read(entry));
+        for name in names {
+            self.by_record.entry(name).or_default().insert(Moment::of(&fact.event), fact.clone());
+        }
+        self.versions.insert(fact.event.id.clone(), Version::Live(fact));
+    }
+
+    fn read(&mut self, entry: Entry) -> Fact {
+        let digest = match &entry.event.data {
+            EventData::InteractionReceived(i) => Digest::of(i, entry.scores.as_ref(), &self.lexicon),
+            _ => None,
+        };
+        let models = match self.models.iter().find(|m| ***m == entry.models) {
+            Some(models) => models.clone(),
+            None => {
+                let models = Arc::new(entry.models);
+                self.models.push(models.clone());
+                models
+            }
+        };
+        Fact { event: entry.event, received_at: entry.received_at, scores: entry.scores, models, digest }
+    }
+
+    /// Forgets an event for ever, in all its versions, also those still to come.
+    pub fn retract(&mut self, id: &EventId) {
+        self.forget(id);
+        self.retracted.insert(id.clone());
+    }
+
+    /// Forgets what is held on `key` up to a time, also what is still to come.
+    fn erase(&mut self, key: &RecordKey, time: Timestamp) {
+        let until = self.erased.entry(key.clone()).or_insert(time);
+        *until = time.max(*until);
+        let until = *until;
+        let touched: Vec<Arc<Fact>> = self
+            .by_record
+            .get(key)
+            .into_iter()
+            .flatten()
+            .take_while(|(moment, _)| moment.time <= until)
+            .map(|(_, fact)| fact.clone())
+            .collect();
+        for fact in touched {
+            let id = &fact.event.id;
+            if self.surviving_names(&fact.event).is_empty() {
+                self.forget(id);
+                let rank = rank(&fact.event, fact.scores.as_ref(), &fact.models);
+                self.versions.insert(id.clone(), Version::Erased(rank));
+            } else {
+                self.unlink(key, &fact.event);
+            }
+        }
+    }
+
+    /// The records under which an event is kept: those that it names and that are not erased, or none where the
+    /// erasure takes the event itself.
+    fn surviving_names(&self, event: &Event) -> Vec<RecordKey> {
+        let erased = |key: &RecordKey| self.erased.get(key).is_some_and(|until| event.time <= *until);
+        let taken = match &event.data {
+            EventData::InteractionReceived(i) => erased(&i.record),
+            EventData::DealStageChanged(s) => erased(&s.record),
+            EventData::RecordConverted(c) => erased(&c.from.key()) || c.to.iter().all(erased),
+            other => other.records().iter().any(erased),
+        };
+        if taken {
+            return vec![];
+        }
+        event.data.records().into_iter().filter(|key| !erased(key)).collect()
+    }
+
+    fn forget(&mut self, id: &EventId) {
+        if let Some(Version::Live(fact)) = self.versions.remove(id) {
+            for name in fact.event.data.records() {
+                self.unlink(&name, &fact.event);
+            }
+        }
+    }
+
+    fn unlink(&mut self, key: &RecordKey, event: &Event) {
+        if let Some(facts) = self.by_record.get_mut(key) {
+            facts.remove(&Moment::of(event));
+            if facts.is_empty() {
+                self.by_record.remove(key);
+            }
+        }
     }
 
     /// Looks for the competitors and watchlists of `settings` in every text again, and in all that come later.
-    pub fn redigest(&mut self, _settings: &Settings) {}
+    pub fn redigest(&mut self, settings: &Settings) {
+        self.redigest_with(Arc::new(Lexicon::new(settings)));
+    }
+
+    /// [`History::redigest`] with a lexicon that many histories share.
+    pub fn redigest_with(&mut self, lexicon: Arc<Lexicon>) {
+        self.lexicon = lexicon;
+        let facts: Vec<Arc<Fact>> = self
+            .versions
+            .values()
+            .filter_map(|version| match version {
+                Version::Live(fact) if fact.digest.is_some() => Some(fact.clone()),
+                _ => None,
+            })
+            .collect();
+        for fact in facts {
+            let EventData::InteractionReceived(interaction) = &fact.event.data else { continue };
+            let digest = Digest::of(interaction, fact.scores.as_ref(), &self.lexicon);
+            self.replace(Fact { digest, ..(*fact).clone() });
+        }
+    }
+
+    /// Gives a surviving interaction other scores, as after a replay with another model. An event that is not held
+    /// stays away.
+    pub fn rescore(&mut self, id: &EventId, scores: Option<Scores>, models: ModelRevisions) {
+        if let Some(Version::Live(fact)) = self.versions.get(id) {
+            let entry = Entry { event: fact.event.clone(), received_at: fact.received_at, scores, models };
+            let fact = self.read(entry);
+            self.replace(fact);
+        }
+    }
+
+    fn replace(&mut self, fact: Fact) {
+        let fact = Arc::new(fact);
+        let moment = Moment::of(&fact.event);
+        for name in fact.event.data.records() {
+            if let Some(held) = self.by_record.get_mut(&name).and_then(|facts| facts.get_mut(&moment)) {
+                *held = fact.clone();
+            }
+        }
+        self.versions.insert(fact.event.id.clone(), Version::Live(fact));
+    }
+
+    /// A surviving event by its id.
+    pub fn get(&self, id: &EventId) -> Option<&Fact> {
+        match self.versions.get(id)? {
+            Version::Live(fact) => Some(fact),
+            Version::Erased(_) => None,
+        }
+    }
+
+    /// The surviving events that name `key`, in order of time.
+    pub fn of_record(&self, key: &RecordKey) -> impl DoubleEndedIterator<Item = &Fact> {
+        self.by_record.get(key).into_iter().flatten().map(|(_, fact)| &**fact)
+    }
+
+    /// Number of surviving events.
+    pub fn len(&self) -> usize {
+        self.versions.values().filter(|v| matches!(v, Version::Live(_))).count()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+fn is_repeat(fact: &Fact, entry: &Entry) -> bool {
+    fact.event == entry.event && fact.scores == entry.scores && *fact.models == entry.models
+}
+
+fn rank(event: &Event, scores: Option<&Scores>, models: &ModelRevisions) -> Rank {
+    let mut said = Sha256::new();
+    feed(&mut said, 0, &scores);
+    feed(&mut said, 1, models);
+    Rank {
+        revision: event.data.revision(),
+        scored: scores.is_some(),
+        fingerprints: std::cmp::Reverse((fingerprint(event), said.finalize().into())),
+    }
 }

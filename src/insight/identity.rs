@@ -14,6 +14,9 @@ use super::precedence::{Fingerprint, Moment, fingerprint};
 /// The module of contacts: what a lead becomes, where it becomes several things.
 pub const CONTACT_MODULE: &str = "contact";
 
+/// The module of leads.
+pub const LEAD_MODULE: &str = "lead";
+
 /// The links between all records of a tenant.
 #[derive(Clone, Debug, Default)]
 pub struct Identity {

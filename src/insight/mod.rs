@@ -7,9 +7,13 @@ pub mod event;
 pub mod settings;
 pub mod statistics;
 
+pub mod digest;
 pub mod history;
 pub mod identity;
+pub mod lexicon;
 pub mod precedence;
+pub mod reading;
+pub mod tally;
 pub mod view;
 
 pub mod document;

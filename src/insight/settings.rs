@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 /// All settings of one tenant, as the fold reads them.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Settings {
     pub competitors: Vec<Competitor>,
@@ -15,6 +15,10 @@ pub struct Settings {
     pub labels: LabelRules,
     /// Version of the `labels` rules, for `meta.rules`.
     pub labels_version: u64,
+    #[serde(default = "standard_signals")]
+    pub signals: Vec<SignalRule>,
+    /// Which team looks after a label; without a route nobody is named.
+    pub routing: Vec<Route>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -69,9 +73,100 @@ impl Default for LabelRules {
     }
 }
 
+/// A signal: when one of `any` has been seen `count_min` times in the window, it means something and asks for something.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SignalRule {
+    pub id: String,
+    pub any: Vec<Trigger>,
+    #[serde(default = "once")]
+    pub count_min: u32,
+    pub meaning: String,
+    pub action: String,
+}
+
+/// What a signal listens to. Empty lists and absent fields ask for nothing.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(tag = "on", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Trigger {
+    /// An observed behaviour of one of these kinds, on a page whose address holds one of these parts, with a value
+    /// (a number, or its `value`, `seconds`, `duration_s` or `percent`) within bounds.
+    Behaviour {
+        kinds: Vec<String>,
+        #[serde(default)]
+        page: Vec<String>,
+        #[serde(default)]
+        value_min: Option<f64>,
+        #[serde(default)]
+        value_max: Option<f64>,
+    },
+    /// A customer interaction on one of these channels with this sentiment and intent. `wants_person` asks for words
+    /// that call for a human; `same_keyword` counts only interactions that share their most frequent keyword.
+    Interaction {
+        #[serde(default)]
+        channels: Vec<String>,
+        #[serde(default)]
+        sentiment: Option<crate::scores::Sentiment>,
+        #[serde(default)]
+        intent: Option<crate::scores::Intent>,
+        #[serde(default)]
+        wants_person: bool,
+        #[serde(default)]
+        same_keyword: bool,
+    },
+}
+
+/// The team that looks after a label's customers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Route {
+    /// Id of a label.
+    pub label: String,
+    pub team: String,
+}
+
+fn once() -> u32 {
+    1
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            competitors: vec![],
+            modules: vec![],
+            channels: vec![],
+            watchlists: vec![],
+            labels: LabelRules::default(),
+            labels_version: 0,
+            signals: standard_signals(),
+            routing: vec![],
+        }
+    }
+}
+
+/// The signal rules that hold until a company sets its own: `signals.json`.
+pub fn standard_signals() -> Vec<SignalRule> {
+    // Cannot fail: the file is part of the program, and a test reads it.
+    serde_json::from_str(include_str!("signals.json")).unwrap_or_default()
+}
+
 impl Settings {
     /// Whether records of `module` have insights.
     pub fn module_enabled(&self, module: &str) -> bool {
         self.modules.iter().find(|m| m.name == module).is_none_or(|m| m.enabled)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_standard_signals_can_be_read_and_written_back() {
+        let rules = standard_signals();
+        assert_eq!(rules.len(), 8);
+        let json = serde_json::to_string(&Settings::default()).unwrap();
+        assert_eq!(serde_json::from_str::<Settings>(&json).unwrap(), Settings::default());
+        assert_eq!(serde_json::from_str::<Settings>("{}").unwrap().signals, rules);
     }
 }

@@ -1,6 +1,6 @@
 //! Which part of a history a document shows: the days of its window and the moment up to which it knows.
 
-use jiff::{Timestamp, ToSpan, civil::Date, tz::TimeZone};
+use jiff::{SignedDuration, Timestamp, ToSpan, civil::Date, tz::TimeZone};
 
 /// Days of the window that is served where none is asked for.
 pub const WINDOW_DAYS_DEFAULT: i64 = 90;
@@ -77,16 +77,72 @@ impl View {
             })
     }
 
-    /// The moment at which labels are judged: `as_of`, or the end of the last day.
+    /// Labels are judged by what happened before this moment: just after `as_of`, or the end of the last day.
     pub fn end(&self) -> Timestamp {
-        self.as_of.unwrap_or_else(|| {
-            let next = self.to.saturating_add(1.day());
-            TimeZone::UTC.to_timestamp(next.at(0, 0, 0, 0)).unwrap_or(Timestamp::MAX)
-        })
+        let midnight = |day: Date| TimeZone::UTC.to_timestamp(day.at(0, 0, 0, 0)).ok();
+        let end = match self.as_of {
+            Some(as_of) => as_of.checked_add(SignedDuration::from_nanos(1)).ok(),
+            None => self.to.tomorrow().ok().and_then(midnight),
+        };
+        end.unwrap_or(Timestamp::MAX)
     }
 }
 
 /// The day of a moment, in UTC.
 pub fn day(time: Timestamp) -> Date {
     time.to_zoned(TimeZone::UTC).date()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(window: Option<&str>, as_of: Option<&str>, expected: Result<(&str, &str), &str>) {
+        let now = "2026-03-02T09:14:07Z".parse().unwrap();
+        let found = View::parse(window, as_of, now);
+        let found = found
+            .map(|v| (v.from.map_or("all".into(), |d| d.to_string()), v.to.to_string()))
+            .map_err(|e| e.to_string());
+        let expected =
+            expected.map(|(from, to)| (from.to_string(), to.to_string())).map_err(|e| e.to_string());
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn windows_as_asked_for() {
+        check(None, None, Ok(("2025-12-02", "2026-03-02")));
+        check(Some("30d"), None, Ok(("2026-01-31", "2026-03-02")));
+        check(Some("all"), None, Ok(("all", "2026-03-02")));
+        check(Some("2026-01-01/2026-03-01"), None, Ok(("2026-01-01", "2026-03-01")));
+        check(Some("30d"), Some("2026-02-01T00:00:00+02:00"), Ok(("2026-01-01", "2026-01-31")));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_said() {
+        let form = "is neither a number of days (90d), nor `all`, nor FROM/TO (2026-01-01/2026-03-01)";
+        for window in ["", "90", "0d", "-3d", "x/y", "99999999d"] {
+            check(Some(window), None, Err(&format!("window {window:?} {form}")));
+        }
+        check(
+            Some("2026-03-01/2026-01-01"),
+            None,
+            Err("window \"2026-03-01/2026-01-01\" ends before it begins"),
+        );
+        check(
+            None,
+            Some("yesterday"),
+            Err("as_of \"yesterday\" is not an RFC 3339 time (2026-03-01T12:00:00Z)"),
+        );
+    }
+
+    #[test]
+    fn the_last_day_and_the_moment_itself_are_inside() {
+        let view = View::parse(Some("2026-01-01/2026-03-01"), None, Timestamp::UNIX_EPOCH).unwrap();
+        assert!(view.shows("2026-03-01T23:59:59.999Z".parse().unwrap()));
+        assert!(!view.shows("2026-03-02T00:00:00Z".parse().unwrap()));
+        assert!(view.shows("2026-01-01T00:00:00Z".parse().unwrap()));
+        let as_of = "2026-03-01T12:00:00Z";
+        let view = View::parse(None, Some(as_of), Timestamp::UNIX_EPOCH).unwrap();
+        assert!(view.shows(as_of.parse().unwrap()) && as_of.parse::<Timestamp>().unwrap() < view.end());
+    }
 }

@@ -1,8 +1,12 @@
 //! Sentiment and intent by channel, and channels that are used for something else than intended (Z19, Z20).
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::{intent::IntentCounts, sentiment::SentimentCounts};
+use crate::insight::{reading::Reading, statistics::pct};
 use crate::scores::Intent;
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -24,4 +28,45 @@ pub struct ChannelIntent {
     pub intended: Option<Intent>,
     /// Share of its responses with another intent, in percent; null without `intended`.
     pub off_purpose_pct: Option<f64>,
+}
+
+/// Responses to surveys are opinions, not requests, unless the settings say otherwise.
+const SURVEY: &str = "survey";
+
+/// Both panels, channels in order of their names.
+pub fn of(reading: &Reading) -> (Vec<ChannelSentiment>, Vec<ChannelIntent>) {
+    let mut channels: BTreeMap<&str, (SentimentCounts, IntentCounts)> = BTreeMap::new();
+    for response in reading.shown() {
+        let (sentiment, intent) = channels.entry(&response.interaction.channel).or_default();
+        sentiment.add(response.sentiment);
+        if let Some(classified) = response.intent {
+            intent.add(classified.label);
+        }
+    }
+    let by_sentiment = channels.iter().map(|(channel, (counts, _))| ChannelSentiment {
+        channel: (*channel).into(),
+        positive: counts.positive,
+        neutral: counts.neutral,
+        negative: counts.negative,
+    });
+    let by_intent =
+        channels.iter().filter(|(_, (_, counts))| counts.total() > 0).map(|(channel, (_, counts))| {
+            let intended = intended(reading, channel);
+            let off_purpose = |intent| counts.total() - counts.get(intent);
+            ChannelIntent {
+                channel: (*channel).into(),
+                complaint: counts.complaint,
+                purchase: counts.purchase,
+                request: counts.request,
+                other: counts.other,
+                intended,
+                off_purpose_pct: intended.map(|intent| pct(off_purpose(intent), counts.total())),
+            }
+        });
+    (by_sentiment.collect(), by_intent.collect())
+}
+
+fn intended(reading: &Reading, channel: &str) -> Option<Intent> {
+    let configured = reading.settings.channels.iter().find(|c| c.name == channel).map(|c| c.intended);
+    configured.or((channel == SURVEY).then_some(Intent::Other))
 }

@@ -1,7 +1,17 @@
 //! Where the customer meets friction, by touchpoint and product, and what they did afterwards (K06-K09, X05).
 
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+
+use crate::insight::{
+    event::{EventData, Outcome},
+    reading::{Reading, Response, days_long},
+    statistics::{pct, wilson_pct95},
+};
+use crate::scores::Sentiment;
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Friction {
@@ -27,4 +37,97 @@ pub struct Aftermath {
     pub silent: u64,
     pub churned: u64,
     pub purchased: u64,
+}
+
+/// Most places that are listed.
+pub const FRICTION_MAX: usize = 10;
+/// Days in which something is taken to follow from a negative.
+pub const AFTERMATH_DAYS: u32 = 30;
+
+/// Places with negatives in the window, those with most first.
+pub fn of(reading: &Reading) -> Vec<Friction> {
+    let shown = reading.shown();
+    let after = After::of(reading);
+    let mut places: BTreeMap<(&'static str, &str), Vec<usize>> = BTreeMap::new();
+    for (i, response) in shown.iter().enumerate() {
+        let named =
+            [("touchpoint", &response.interaction.touchpoint), ("product", &response.interaction.product)];
+        for (kind, place) in named {
+            if let Some(place) = place {
+                places.entry((kind, place)).or_default().push(i);
+            }
+        }
+    }
+    let mut friction: Vec<Friction> = places
+        .into_iter()
+        .filter_map(|((kind, place), responses)| {
+            let negatives: Vec<usize> =
+                responses.iter().copied().filter(|i| shown[*i].sentiment == Sentiment::Negative).collect();
+            if negatives.is_empty() {
+                return None;
+            }
+            let (n, bad) = (responses.len() as u64, negatives.len() as u64);
+            let (evidence, evidence_total) =
+                reading.evidence(negatives.iter().map(|i| &shown[*i].fact.event.id));
+            Some(Friction {
+                kind: kind.into(),
+                place: place.into(),
+                responses: n,
+                negatives: bad,
+                negative_pct: pct(bad, n),
+                ci95: wilson_pct95(bad, n),
+                aftermath: after.aftermath(shown, &negatives),
+                evidence,
+                evidence_total,
+            })
+        })
+        .collect();
+    // Stable: equals stay in order of kind and name.
+    friction.sort_by_key(|f| std::cmp::Reverse(f.negatives));
+    friction.truncate(FRICTION_MAX);
+    friction
+}
+
+/// When the customer left and bought, in order.
+struct After {
+    churned: Vec<Timestamp>,
+    purchased: Vec<Timestamp>,
+}
+
+impl After {
+    fn of(reading: &Reading) -> Self {
+        let mut after = Self { churned: vec![], purchased: vec![] };
+        for fact in &reading.facts {
+            let times = match &fact.event.data {
+                EventData::CustomerChurned(_) => &mut after.churned,
+                EventData::BehaviourObserved(b) if b.kind == "purchase" => &mut after.purchased,
+                EventData::DealStageChanged(s) if s.outcome == Outcome::Won => &mut after.purchased,
+                _ => continue,
+            };
+            times.push(fact.event.time);
+        }
+        after
+    }
+
+    fn aftermath(&self, shown: &[Response], negatives: &[usize]) -> Aftermath {
+        let mut aftermath = Aftermath { within_days: AFTERMATH_DAYS, ..Aftermath::default() };
+        let within = days_long(AFTERMATH_DAYS);
+        for i in negatives {
+            let at = shown[*i].at;
+            let follows = |times: &[Timestamp]| {
+                let next = times.get(times.partition_point(|t| *t < at));
+                u64::from(next.is_some_and(|t| t.duration_since(at) <= within))
+            };
+            aftermath.churned += follows(&self.churned);
+            aftermath.purchased += follows(&self.purchased);
+            match shown.get(i + 1).filter(|next| next.at.duration_since(at) <= within) {
+                Some(next) => {
+                    aftermath.contacted_again += 1;
+                    aftermath.recovered += u64::from(next.sentiment == Sentiment::Positive);
+                }
+                None => aftermath.silent += 1,
+            }
+        }
+        aftermath
+    }
 }

@@ -3,7 +3,13 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::insight::rules::Label;
+use crate::insight::{
+    reading::Reading,
+    rules::{self, Label},
+    statistics::{pct, wilson_pct95},
+};
+
+use super::sentiment::SentimentCounts;
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Highlights {
@@ -25,4 +31,21 @@ pub struct Share {
     pub count: u64,
     pub pct: f64,
     pub ci95: Option<[f64; 2]>,
+}
+
+impl Highlights {
+    pub fn of(reading: &Reading) -> Self {
+        let counts = SentimentCounts::of(reading.shown());
+        let total = counts.total();
+        let share = |count| Share { count, pct: pct(count, total), ci95: wilson_pct95(count, total) };
+        Self {
+            total,
+            sentiment: Shares {
+                positive: share(counts.positive),
+                neutral: share(counts.neutral),
+                negative: share(counts.negative),
+            },
+            labels: rules::labels(reading),
+        }
+    }
 }

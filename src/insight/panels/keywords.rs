@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::insight::{reading::Reading, tally};
 use crate::scores::Sentiment;
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -38,4 +39,32 @@ pub struct MentionSentiment {
     pub positive: u64,
     pub neutral: u64,
     pub negative: u64,
+}
+
+/// Most rows of the table.
+pub const KEYWORD_ROWS_MAX: usize = 100;
+
+impl Keywords {
+    pub fn of(reading: &Reading) -> Self {
+        let shown = reading.shown();
+        let mut counts = tally::count(reading, shown, |_, _| true);
+        let total = counts.len() as u64;
+        counts.sort_by_key(|c| {
+            let recent = (c.responses.last().copied(), c.mentions);
+            (std::cmp::Reverse(recent), reading.keywords[c.keyword as usize])
+        });
+        let rows = counts.iter().take(KEYWORD_ROWS_MAX).map(|count| {
+            let (evidence, evidence_total) = reading.evidence(count.ids(shown));
+            KeywordRow {
+                keyword: count.form(),
+                last_mentioned_at: count.last(shown).map(|r| r.at),
+                mentions: count.mentions,
+                responses: count.responses.len() as u64,
+                sentiment: count.sentiment.into(),
+                evidence,
+                evidence_total,
+            }
+        });
+        Self { rows: rows.collect(), next: None, total }
+    }
 }

@@ -1,9 +1,20 @@
 //! What this customer wants, feels and thinks, and whether they can still be won (Z26, C09, C11).
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::keywords::MentionSentiment;
+use super::{highlights::Highlights, keywords::MentionSentiment, sentiment::SentimentCounts};
+use crate::insight::{
+    event::{EventId, Outcome},
+    metrics::Metrics,
+    reading::Reading,
+    rules,
+    statistics::round,
+    tally::{self, Mentions},
+};
+use crate::scores::Intent;
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Profile {
@@ -37,4 +48,92 @@ pub struct Opinion {
     pub sentiment: MentionSentiment,
     pub evidence: Vec<String>,
     pub evidence_total: u64,
+}
+
+/// Most needs and opinions that are listed.
+pub const TOPICS_MAX: usize = 10;
+/// Fewest responses from which a stance is read.
+pub const STANCE_RESPONSES_MIN: u64 = 3;
+/// Net sentiment from which on a customer counts as promoter, and below which as detractor.
+pub const PROMOTER_NET_MIN: f64 = 0.5;
+pub const DETRACTOR_NET_MAX: f64 = -0.2;
+
+impl Profile {
+    pub fn of(reading: &Reading, highlights: &Highlights, metrics: &Metrics) -> Self {
+        let counts = SentimentCounts::of(reading.shown());
+        let (stance, stance_basis) = match metrics.nps.latest {
+            Some(answer) if answer >= 9.0 => (Some("promoter"), Some("nps")),
+            Some(answer) if answer <= 6.0 => (Some("detractor"), Some("nps")),
+            Some(_) => (Some("passive"), Some("nps")),
+            None if counts.total() < STANCE_RESPONSES_MIN => (None, None),
+            None => (counts.net().map(by_sentiment), Some("sentiment")),
+        };
+        Self {
+            needs: needs(reading),
+            feeling: counts.net().map(|net| round(net, 2)),
+            opinions: opinions(reading),
+            stance: stance.map(Into::into),
+            stance_basis: stance_basis.map(Into::into),
+            saveable: saveable(highlights),
+            value: value(reading),
+        }
+    }
+}
+
+fn by_sentiment(net: f64) -> &'static str {
+    match net {
+        net if net >= PROMOTER_NET_MIN => "promoter",
+        net if net <= DETRACTOR_NET_MAX => "detractor",
+        _ => "passive",
+    }
+}
+
+fn needs(reading: &Reading) -> Vec<Topic> {
+    let shown = reading.shown();
+    let mut counts = tally::count(reading, shown, |r, _| {
+        r.intent.is_some_and(|i| matches!(i.label, Intent::Request | Intent::Purchase))
+    });
+    tally::by_mentions(reading, &mut counts);
+    let topics = counts.iter().take(TOPICS_MAX).map(|count| {
+        let (evidence, evidence_total) = reading.evidence(count.ids(shown));
+        Topic { keyword: count.form(), count: count.mentions, evidence, evidence_total }
+    });
+    topics.collect()
+}
+
+fn opinions(reading: &Reading) -> Vec<Opinion> {
+    let mut products: BTreeMap<&str, (Mentions, Vec<&EventId>)> = BTreeMap::new();
+    for response in reading.shown() {
+        if let Some(product) = &response.interaction.product {
+            let (mentions, ids) = products.entry(product).or_default();
+            mentions.add(Some(response.sentiment));
+            ids.push(&response.fact.event.id);
+        }
+    }
+    let mut opinions: Vec<Opinion> = products
+        .into_iter()
+        .map(|(product, (mentions, ids))| {
+            let (evidence, evidence_total) = reading.evidence(ids.into_iter());
+            Opinion { product: product.into(), sentiment: mentions.into(), evidence, evidence_total }
+        })
+        .collect();
+    // Stable: equals stay in order of their names.
+    opinions.sort_by_key(|o| std::cmp::Reverse(o.evidence_total));
+    opinions.truncate(TOPICS_MAX);
+    opinions
+}
+
+fn saveable(highlights: &Highlights) -> Option<bool> {
+    let active = || highlights.labels.iter().filter(|l| l.active);
+    let left = active().any(|l| l.id == rules::CHURNED && l.basis.as_deref() == Some("fact"));
+    active().next().map(|_| !left)
+}
+
+fn value(reading: &Reading) -> Option<f64> {
+    let won = reading.deals.values().filter_map(|changes| {
+        let (_, stage) = super::deals::decisive(changes)?;
+        (stage.outcome == Outcome::Won).then(|| changes.iter().rev().find_map(|(_, s)| s.amount)).flatten()
+    });
+    let amounts: Vec<f64> = won.filter(|a| a.is_finite()).collect();
+    (!amounts.is_empty()).then(|| round(amounts.iter().sum(), 2))
 }
