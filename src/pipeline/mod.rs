@@ -3,15 +3,43 @@
 //! [`Pipeline`] is all that HTTP, pages and the command line see of it. What is SQL lives in the store, what is a rule
 //! lives in insight, what is JSON lives in http.
 
-use std::sync::Arc;
+mod applier;
+mod cache;
+mod cursor;
+mod customers;
+mod erasure;
+mod export;
+mod facts;
+mod fold;
+mod ingest;
+mod options;
+mod reading;
+mod scoring;
+mod settings;
+mod shared;
+pub mod telemetry;
+mod verify;
+
+use std::sync::{
+    Arc,
+    atomic::Ordering,
+    mpsc::{Sender, channel},
+};
 
 use jiff::Timestamp;
+use tokio::sync::oneshot;
 
 use crate::{
-    engine::Engine,
     insight::event::{Event, RecordKey},
     scores::Scores,
+    store::Store,
 };
+use applier::{Applier, Message};
+use shared::Shared;
+
+pub use options::{Clock, PipelineOptions, SystemClock};
+pub use scoring::{Scored, Scorer, ScorerError};
+pub use verify::verify_store;
 
 /// Who an API key belongs to. Records of one tenant do not exist for another.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -121,6 +149,8 @@ pub struct Verification {
     pub records: usize,
     /// Records whose stored document is not the recomputation from the log.
     pub different: Vec<RecordKey>,
+    /// Records that wait to be made anew, and so were not compared.
+    pub pending: usize,
 }
 
 /// How the pipeline is doing.
@@ -155,112 +185,86 @@ pub enum PipelineError {
 pub const SETTINGS: &[&str] =
     &["competitors", "modules", "channels", "watchlists", "labels", "signals", "routing"];
 
-/// The running pipeline: cheap to clone.
+/// The running pipeline: cheap to clone. When the last clone goes without [`Pipeline::shutdown`], it stops where it is;
+/// the next start goes on from there.
 #[derive(Clone)]
 pub struct Pipeline {
-    _engine: Engine,
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    shared: Arc<Shared>,
+    applier: Sender<Message>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // Fails where the applier has stopped already.
+        let _ = self.applier.send(Message::Dropped);
+    }
 }
 
 impl Pipeline {
-    /// Writes events to the log (durable when this returns) and wakes the applier. With `wait_applied` it returns only
-    /// when every accepted event is in its documents.
-    pub async fn ingest(
-        &self,
-        _tenant: &Tenant,
-        _events: Vec<IncomingEvent>,
-        _wait_applied: bool,
-    ) -> Result<Ingested, PipelineError> {
-        Err(PipelineError::ShuttingDown)
+    /// Reads settings and links from the store and goes on where the last run stopped. Blocks while it reads; must be
+    /// called inside a tokio runtime, on which texts are scored.
+    pub fn start(
+        store: Arc<dyn Store>,
+        scorer: impl Scorer,
+        options: PipelineOptions,
+    ) -> Result<Pipeline, PipelineError> {
+        let runtime = tokio::runtime::Handle::try_current()
+            .map_err(|error| PipelineError::Store(format!("the pipeline cannot start: {error}")))?;
+        telemetry::describe();
+        let shared = Arc::new(Shared::load(store, options)?);
+        let (applier, inbox) = channel();
+        let work = Applier::new(shared.clone(), Arc::new(scorer), runtime, inbox, applier.clone());
+        std::thread::Builder::new()
+            .name("applier".into())
+            .spawn(move || work.run())
+            .map_err(|error| PipelineError::Store(format!("no thread for the applier: {error}")))?;
+        Ok(Pipeline { inner: Arc::new(Inner { shared, applier }) })
     }
 
-    /// The document of a record (of its canonical record, where it was converted or merged); `None` where nothing is
-    /// known of it. The default view is served as it is stored.
-    pub async fn document(
-        &self,
-        _tenant: &Tenant,
-        _key: &RecordKey,
-        _view: &ViewQuery,
-    ) -> Result<Option<ServedDocument>, PipelineError> {
-        Ok(None)
+    fn send(&self, message: Message) -> Result<(), PipelineError> {
+        self.inner.applier.send(message).map_err(|_| PipelineError::ShuttingDown)
     }
 
-    /// Revisions of a record's document from now on, for the event stream.
-    pub fn changes(
-        &self,
-        _tenant: &Tenant,
-        _key: &RecordKey,
-    ) -> futures::stream::BoxStream<'static, ServedDocument> {
-        Box::pin(futures::stream::empty())
+    pub async fn setting(&self, tenant: &Tenant, name: &str) -> Result<Setting, PipelineError> {
+        self.inner.shared.settings.of(tenant).document(name)
     }
 
-    pub async fn records(
-        &self,
-        _tenant: &Tenant,
-        _query: &RecordQuery,
-    ) -> Result<Page<RecordRow>, PipelineError> {
-        Ok(Page { items: vec![], next: None })
-    }
-
-    /// Everything a record's interactions said, newest first.
-    pub async fn interactions(
-        &self,
-        _tenant: &Tenant,
-        _key: &RecordKey,
-        _cursor: Option<&str>,
-    ) -> Result<Option<Page<InteractionRow>>, PipelineError> {
-        Ok(None)
-    }
-
-    /// The interactions behind one number: `panel` as in the document (`keywords`, `competitors`, `sentiment`,
-    /// `intent`, `labels`, ...), `item` its row (a keyword, `negative`, a label's id).
-    pub async fn evidence(
-        &self,
-        _tenant: &Tenant,
-        _key: &RecordKey,
-        _panel: &str,
-        _item: Option<&str>,
-        _cursor: Option<&str>,
-    ) -> Result<Option<Page<InteractionRow>>, PipelineError> {
-        Ok(None)
-    }
-
-    /// Everything held on a record: its log entries as JSON lines.
-    pub async fn export(
-        &self,
-        _tenant: &Tenant,
-        _key: &RecordKey,
-    ) -> Result<Option<Vec<String>>, PipelineError> {
-        Ok(None)
-    }
-
-    /// Deletes everything that is held on a record.
-    pub async fn erase(&self, _tenant: &Tenant, _key: &RecordKey) -> Result<Receipt, PipelineError> {
-        Err(PipelineError::ShuttingDown)
-    }
-
-    pub async fn setting(&self, _tenant: &Tenant, name: &str) -> Result<Setting, PipelineError> {
-        Err(PipelineError::UnknownSetting(name.into()))
-    }
-
-    /// Replaces a settings document and recomputes what it touches, in the background.
+    /// Replaces a settings document and recomputes what it touches, in the background. `signals` and `routing` are
+    /// kept, and nothing reads them yet.
     pub async fn put_setting(
         &self,
-        _tenant: &Tenant,
+        tenant: &Tenant,
         name: &str,
-        _body: &str,
+        body: &str,
     ) -> Result<Setting, PipelineError> {
-        Err(PipelineError::UnknownSetting(name.into()))
-    }
-
-    /// Recomputes every document from the log and compares.
-    pub async fn verify(&self) -> Result<Verification, PipelineError> {
-        Ok(Verification::default())
-    }
-
-    pub fn health(&self) -> Health {
-        Health::default()
+        let shared = self.inner.shared.clone();
+        if !shared.admitting.load(Ordering::Acquire) {
+            return Err(PipelineError::ShuttingDown);
+        }
+        let (checked, body) = settings::check(name, body, shared.options.settings_phrases_max)?;
+        let (tenant, name) = (tenant.clone(), name.to_owned());
+        let applier = self.inner.applier.clone();
+        ingest::blocking(move || {
+            let setting = shared.settings.put(&*shared.store, &tenant, &name, checked, &body)?;
+            shared.progress.send_modify(|progress| progress.swept = false);
+            // Fails where the applier has stopped; the next start finds the documents aged.
+            let _ = applier.send(Message::SettingsChanged);
+            Ok(setting)
+        })
+        .await
     }
 
     /// Stops admitting, finishes what is in flight, commits.
-    pub async fn shutdown(&self) {}
+    pub async fn shutdown(&self) {
+        self.inner.shared.admitting.store(false, Ordering::Release);
+        let (done, finished) = oneshot::channel();
+        if self.send(Message::Shutdown(done)).is_ok() {
+            // Fails where the applier has stopped by itself.
+            let _ = finished.await;
+        }
+    }
 }

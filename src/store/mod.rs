@@ -11,7 +11,7 @@ use jiff::Timestamp;
 
 use crate::{
     insight::event::{EventId, RecordKey},
-    pipeline::{Receipt, Setting, Tenant},
+    pipeline::{Setting, Tenant},
 };
 
 pub mod sqlite;
@@ -42,6 +42,17 @@ pub struct Membership {
     pub record: RecordKey,
     /// Whether erasing the record deletes the event. A deal's stage change outlives its contacts.
     pub owned: bool,
+}
+
+/// What became of a batch of new events.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// One per event, in order.
+    pub events: Vec<Appended>,
+    /// The last position of the log after the batch.
+    pub logged: u64,
+    /// Dirty marks that the batch made have tickets up to this one.
+    pub ticket: u64,
 }
 
 /// What became of a new event.
@@ -79,8 +90,17 @@ pub struct StoredDocument {
     pub interactions: u64,
     pub net_sentiment: Option<f64>,
     pub last_activity_at: Option<Timestamp>,
-    /// Day (UTC) up to which the default view reaches; older ones are refreshed when read.
+    /// What the document was made under, and has to be made anew when that has changed.
+    pub basis: Basis,
+}
+
+/// What a document depends on beside the events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Basis {
+    /// The last day (UTC) of the default window.
     pub day: jiff::civil::Date,
+    /// Sum of the versions of all settings of the tenant: grows with every change.
+    pub settings: u64,
 }
 
 /// A record of a tenant.
@@ -100,11 +120,37 @@ pub struct Commit {
     pub clean: Vec<DirtyMark>,
 }
 
-/// A record that must be folded anew. The ticket tells a mark from a later one for the same record.
+/// A record that must be folded anew, since an event of it is gone. The ticket tells a mark from a later one for the
+/// same record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DirtyMark {
     pub ticket: u64,
+    /// Position of the event that took the other one back; for an erasure, the end of the log.
+    pub position: u64,
     pub record: TenantRecord,
+}
+
+/// What an erasure takes away.
+#[derive(Clone, Debug)]
+pub struct Erasure {
+    pub tenant: Tenant,
+    pub records: Vec<RecordKey>,
+    /// New `data` for events that outlive the records but name them, by position.
+    pub rewritten: Vec<(u64, String)>,
+    /// The event that asked for it, if one did: done once.
+    pub because: Option<EventId>,
+    pub at: Timestamp,
+}
+
+/// What an erasure has taken away.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Erased {
+    /// Position and CloudEvents type of each deleted event.
+    pub events: Vec<(u64, String)>,
+    /// Other records that have lost an event; they are dirty now.
+    pub shared: Vec<RecordKey>,
+    /// A name for this erasure that says nothing about whom it concerned.
+    pub receipt: String,
 }
 
 /// How far the log reaches, and how much of it is in documents.
@@ -133,8 +179,12 @@ pub type RecordEntry = (RecordKey, StoredDocument);
 pub enum StoreError {
     #[error("{path}: {source}; check that the folder exists, is writable and that the disk is not full")]
     Open { path: String, source: rusqlite::Error },
-    #[error("{0}; nothing of this batch was written")]
+    #[error("{0}")]
     Sqlite(#[from] rusqlite::Error),
+    #[error("{0} is a database of another program")]
+    Foreign(String),
+    #[error("readers kept the write-ahead log open, so what was deleted may still be in it")]
+    NotScrubbed,
     #[error("the store was written by a newer hearken (schema {found}, this one knows {known})")]
     Newer { found: i64, known: i64 },
     #[error("{0} is not a store that this build knows; use sqlite:PATH")]
@@ -148,12 +198,17 @@ pub enum StoreError {
 /// The contract of a store. Calls block; the pipeline makes them off the async threads.
 pub trait Store: Send + Sync + 'static {
     /// Appends events in order, durably, all of them or none; concurrent callers share one sync of the disk.
-    fn append(&self, events: Vec<NewEvent>) -> Result<Vec<Appended>, StoreError>;
+    fn append(&self, events: Vec<NewEvent>) -> Result<Batch, StoreError>;
 
     fn positions(&self) -> Result<Positions, StoreError>;
 
-    /// Events after `position`, in order.
-    fn read_after(&self, position: u64, limit: usize) -> Result<Vec<LogRow>, StoreError>;
+    /// Events after `position`, in order: at most `events_max`, and none more once `data_bytes_max` is reached.
+    fn read_after(
+        &self,
+        position: u64,
+        events_max: usize,
+        data_bytes_max: usize,
+    ) -> Result<Vec<LogRow>, StoreError>;
 
     /// Every event that belongs to one of `records`, in order of position.
     fn history(&self, tenant: &Tenant, records: &[RecordKey]) -> Result<Vec<LogRow>, StoreError>;
@@ -166,7 +221,8 @@ pub trait Store: Send + Sync + 'static {
     /// The oldest dirty marks.
     fn dirty(&self, limit: usize) -> Result<Vec<DirtyMark>, StoreError>;
 
-    fn mark_dirty(&self, records: &[TenantRecord]) -> Result<(), StoreError>;
+    /// The smallest ticket under which a record that is still dirty became so.
+    fn dirty_since(&self) -> Result<Option<u64>, StoreError>;
 
     fn document(&self, tenant: &Tenant, record: &RecordKey) -> Result<Option<StoredDocument>, StoreError>;
 
@@ -179,6 +235,14 @@ pub trait Store: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<TenantRecord>, StoreError>;
 
+    /// What every document was made under, in order after `after`.
+    fn bases(
+        &self,
+        after: Option<&TenantRecord>,
+        limit: usize,
+    ) -> Result<Vec<(TenantRecord, Basis)>, StoreError>;
+
+    /// Number of documents.
     fn record_count(&self) -> Result<u64, StoreError>;
 
     fn setting(&self, tenant: &Tenant, name: &str) -> Result<Option<Setting>, StoreError>;
@@ -189,9 +253,10 @@ pub trait Store: Send + Sync + 'static {
     /// Writes the next version and gives it back.
     fn put_setting(&self, tenant: &Tenant, name: &str, body: &str) -> Result<Setting, StoreError>;
 
-    /// Deletes every event that one of `records` owns, and their documents; other records that shared these events
-    /// become dirty. Erased events stay known by a digest, so that a repeat changes nothing.
-    fn erase(&self, tenant: &Tenant, records: &[RecordKey], at: Timestamp) -> Result<Receipt, StoreError>;
+    /// Deletes every event that one of the records owns, their place in other events, and their documents; other
+    /// records that shared these events become dirty. Erased events stay known by a digest, so that a repeat changes
+    /// nothing. `None` where the event that asks for it was here before. [`Store::scrub`] completes it.
+    fn erase(&self, erasure: Erasure) -> Result<Option<Erased>, StoreError>;
 
     /// Removes what deleted rows left in files that are still open (the write-ahead log).
     fn scrub(&self) -> Result<(), StoreError>;

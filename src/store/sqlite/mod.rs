@@ -4,6 +4,7 @@
 //! batch is on disk when its call returns (`synchronous=FULL`), and what is deleted is overwritten
 //! (`secure_delete=ON`, and the WAL is truncated after an erasure).
 
+mod erase;
 mod reader;
 mod schema;
 mod writer;
@@ -13,7 +14,6 @@ use std::{
     sync::Mutex,
 };
 
-use jiff::Timestamp;
 use rusqlite::Connection;
 
 use super::*;
@@ -56,7 +56,7 @@ impl SqliteStore {
 }
 
 impl Store for SqliteStore {
-    fn append(&self, events: Vec<NewEvent>) -> Result<Vec<Appended>, StoreError> {
+    fn append(&self, events: Vec<NewEvent>) -> Result<Batch, StoreError> {
         self.writer.append(events)
     }
 
@@ -64,8 +64,13 @@ impl Store for SqliteStore {
         self.read(reader::positions)
     }
 
-    fn read_after(&self, position: u64, limit: usize) -> Result<Vec<LogRow>, StoreError> {
-        self.read(|c| reader::read_after(c, position, limit))
+    fn read_after(
+        &self,
+        position: u64,
+        events_max: usize,
+        data_bytes_max: usize,
+    ) -> Result<Vec<LogRow>, StoreError> {
+        self.read(|c| reader::read_after(c, position, events_max, data_bytes_max))
     }
 
     fn history(&self, tenant: &Tenant, records: &[RecordKey]) -> Result<Vec<LogRow>, StoreError> {
@@ -84,15 +89,8 @@ impl Store for SqliteStore {
         self.read(|c| reader::dirty(c, limit))
     }
 
-    fn mark_dirty(&self, records: &[TenantRecord]) -> Result<(), StoreError> {
-        let records = records.to_vec();
-        self.writer.run(move |c| {
-            let transaction = c.transaction()?;
-            for (tenant, record) in &records {
-                writer::mark_dirty(&transaction, tenant, record)?;
-            }
-            Ok(transaction.commit()?)
-        })
+    fn dirty_since(&self) -> Result<Option<u64>, StoreError> {
+        self.read(reader::dirty_since)
     }
 
     fn document(&self, tenant: &Tenant, record: &RecordKey) -> Result<Option<StoredDocument>, StoreError> {
@@ -109,6 +107,14 @@ impl Store for SqliteStore {
         limit: usize,
     ) -> Result<Vec<TenantRecord>, StoreError> {
         self.read(|c| reader::known_records(c, after, limit))
+    }
+
+    fn bases(
+        &self,
+        after: Option<&TenantRecord>,
+        limit: usize,
+    ) -> Result<Vec<(TenantRecord, Basis)>, StoreError> {
+        self.read(|c| reader::bases(c, after, limit))
     }
 
     fn record_count(&self) -> Result<u64, StoreError> {
@@ -128,16 +134,15 @@ impl Store for SqliteStore {
         self.writer.run(move |c| writer::put_setting(c, &tenant, &name, &body))
     }
 
-    fn erase(&self, tenant: &Tenant, records: &[RecordKey], at: Timestamp) -> Result<Receipt, StoreError> {
-        let (tenant, records) = (tenant.clone(), records.to_vec());
-        self.writer.run(move |c| writer::erase(c, &tenant, &records, at))
+    fn erase(&self, erasure: Erasure) -> Result<Option<Erased>, StoreError> {
+        self.writer.run(move |c| erase::erase(c, &erasure))
     }
 
     fn scrub(&self) -> Result<(), StoreError> {
-        self.writer.run(|c| writer::scrub(c))
+        self.writer.run(|c| erase::scrub(c))
     }
 
     fn backup(&self, path: &Path) -> Result<(), StoreError> {
-        self.read(|c| Ok(c.backup("main", path, None)?))
+        self.read(|c| reader::backup(c, path))
     }
 }

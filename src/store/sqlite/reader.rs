@@ -40,10 +40,25 @@ fn time(row: &Row, column: usize) -> rusqlite::Result<Timestamp> {
     })
 }
 
-pub fn read_after(connection: &Connection, position: u64, limit: usize) -> Result<Vec<LogRow>, StoreError> {
+pub fn read_after(
+    connection: &Connection,
+    position: u64,
+    events_max: usize,
+    data_bytes_max: usize,
+) -> Result<Vec<LogRow>, StoreError> {
     let sql = format!("SELECT {COLUMNS} FROM events e WHERE e.position > ?1 ORDER BY e.position LIMIT ?2");
     let mut statement = connection.prepare_cached(&sql)?;
-    Ok(statement.query_map(params![position as i64, limit as i64], log_row)?.collect::<Result<_, _>>()?)
+    let mut rows = Vec::new();
+    let mut bytes = 0;
+    for row in statement.query_map(params![position as i64, events_max as i64], log_row)? {
+        let row = row?;
+        bytes += row.data.len();
+        rows.push(row);
+        if bytes >= data_bytes_max {
+            break;
+        }
+    }
+    Ok(rows)
 }
 
 pub fn history(
@@ -73,12 +88,23 @@ pub fn links(connection: &Connection) -> Result<Vec<LogRow>, StoreError> {
 }
 
 pub fn dirty(connection: &Connection, limit: usize) -> Result<Vec<DirtyMark>, StoreError> {
-    let mut statement = connection
-        .prepare_cached("SELECT ticket, tenant, module, record FROM dirty ORDER BY ticket LIMIT ?1")?;
+    let mut statement = connection.prepare_cached(
+        "SELECT ticket, position, tenant, module, record FROM dirty ORDER BY ticket LIMIT ?1",
+    )?;
     let marks = statement.query_map([limit as i64], |row| {
-        Ok(DirtyMark { ticket: row.get::<_, i64>(0)? as u64, record: tenant_record(row, 1)? })
+        Ok(DirtyMark {
+            ticket: row.get::<_, i64>(0)? as u64,
+            position: row.get::<_, i64>(1)? as u64,
+            record: tenant_record(row, 2)?,
+        })
     })?;
     Ok(marks.collect::<Result<_, _>>()?)
+}
+
+pub fn dirty_since(connection: &Connection) -> Result<Option<u64>, StoreError> {
+    let since: Option<i64> =
+        connection.prepare_cached("SELECT min(since) FROM dirty")?.query_row([], |row| row.get(0))?;
+    Ok(since.map(|t| t as u64))
 }
 
 fn tenant_record(row: &Row, first: usize) -> rusqlite::Result<TenantRecord> {
@@ -86,12 +112,12 @@ fn tenant_record(row: &Row, first: usize) -> rusqlite::Result<TenantRecord> {
     Ok((tenant, RecordKey { module: row.get(first + 1)?, id: row.get(first + 2)? }))
 }
 
-const DOCUMENT_COLUMNS: &str = "etag, revision, labels, interactions, net_sentiment, last_activity_at, day";
+const DOCUMENT_COLUMNS: &str =
+    "etag, revision, labels, interactions, net_sentiment, last_activity_at, day, settings";
 
 fn stored_document(row: &Row, bytes: Vec<u8>) -> rusqlite::Result<StoredDocument> {
     let labels: String = row.get(2)?;
     let last: Option<String> = row.get(5)?;
-    let day: String = row.get(6)?;
     let bad = |column: usize, why: Box<dyn std::error::Error + Send + Sync>| {
         rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, why)
     };
@@ -103,8 +129,16 @@ fn stored_document(row: &Row, bytes: Vec<u8>) -> rusqlite::Result<StoredDocument
         interactions: row.get::<_, i64>(3)? as u64,
         net_sentiment: row.get(4)?,
         last_activity_at: last.map(|t| t.parse()).transpose().map_err(|e: jiff::Error| bad(5, e.into()))?,
-        day: day.parse().map_err(|e: jiff::Error| bad(6, e.into()))?,
+        basis: basis(row, 6)?,
     })
+}
+
+fn basis(row: &Row, first: usize) -> rusqlite::Result<Basis> {
+    let day: String = row.get(first)?;
+    let day = day.parse().map_err(|e: jiff::Error| {
+        rusqlite::Error::FromSqlConversionFailure(first, rusqlite::types::Type::Text, Box::new(e))
+    })?;
+    Ok(Basis { day, settings: row.get::<_, i64>(first + 1)? as u64 })
 }
 
 pub fn document(
@@ -117,7 +151,7 @@ pub fn document(
     );
     Ok(connection
         .prepare_cached(&sql)?
-        .query_row(params![&*tenant.0, record.module, record.id], |row| stored_document(row, row.get(7)?))
+        .query_row(params![&*tenant.0, record.module, record.id], |row| stored_document(row, row.get(8)?))
         .optional()?)
 }
 
@@ -126,13 +160,14 @@ pub fn records(
     tenant: &Tenant,
     filter: &RecordFilter,
 ) -> Result<Vec<RecordEntry>, StoreError> {
-    // Activity falls, then module and id rise: the same order as the index.
+    // Activity falls, then module and id rise: the same order as the index. `~` comes after every time.
     let sql = format!(
         "SELECT {DOCUMENT_COLUMNS}, module, record FROM documents
          WHERE tenant = ?1
            AND (?2 IS NULL OR module = ?2)
            AND (?3 IS NULL OR EXISTS (SELECT 1 FROM json_each(labels) WHERE json_each.value = ?3))
            AND (?4 IS NULL OR instr(record, ?4) > 0)
+           AND coalesce(last_activity_at, '') <= coalesce(?5, '~')
            AND (?5 IS NULL OR coalesce(last_activity_at, '') < ?5
                 OR (coalesce(last_activity_at, '') = ?5 AND (module, record) > (?6, ?7)))
          ORDER BY coalesce(last_activity_at, '') DESC, module, record LIMIT ?8"
@@ -151,7 +186,7 @@ pub fn records(
             after_key.as_ref().map(|k| &k.id),
             filter.limit as i64
         ],
-        |row| Ok((RecordKey { module: row.get(7)?, id: row.get(8)? }, stored_document(row, Vec::new())?)),
+        |row| Ok((RecordKey { module: row.get(8)?, id: row.get(9)? }, stored_document(row, Vec::new())?)),
     )?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
@@ -165,12 +200,38 @@ pub fn known_records(
         "SELECT DISTINCT tenant, module, record FROM memberships
          WHERE (tenant, module, record) > (?1, ?2, ?3) ORDER BY tenant, module, record LIMIT ?4",
     )?;
-    let (tenant, module, id) = match after {
-        Some((tenant, key)) => (&*tenant.0, key.module.as_str(), key.id.as_str()),
-        None => ("", "", ""),
-    };
+    let (tenant, module, id) = first_after(after);
     let rows = statement.query_map(params![tenant, module, id, limit as i64], |row| tenant_record(row, 0))?;
     Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// Nothing sorts before empty names, and no record has them.
+fn first_after(after: Option<&TenantRecord>) -> (&str, &str, &str) {
+    after.map_or(("", "", ""), |(tenant, key)| (&*tenant.0, key.module.as_str(), key.id.as_str()))
+}
+
+pub fn bases(
+    connection: &Connection,
+    after: Option<&TenantRecord>,
+    limit: usize,
+) -> Result<Vec<(TenantRecord, Basis)>, StoreError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT tenant, module, record, day, settings FROM documents
+         WHERE (tenant, module, record) > (?1, ?2, ?3) ORDER BY tenant, module, record LIMIT ?4",
+    )?;
+    let (tenant, module, id) = first_after(after);
+    let rows = statement.query_map(params![tenant, module, id, limit as i64], |row| {
+        Ok((tenant_record(row, 0)?, basis(row, 3)?))
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// All pages in one step: a copy in several would begin anew with every write in between.
+pub fn backup(connection: &Connection, path: &Path) -> Result<(), StoreError> {
+    let mut copy = Connection::open(path)
+        .map_err(|source| StoreError::Open { path: path.display().to_string(), source })?;
+    rusqlite::backup::Backup::new(connection, &mut copy)?.step(-1)?;
+    Ok(())
 }
 
 pub fn setting(connection: &Connection, tenant: &Tenant, name: &str) -> Result<Option<Setting>, StoreError> {

@@ -6,7 +6,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::StoreError;
 
-/// Grows by one with every change of the tables; [`migrate`] knows the way from each earlier one.
+/// Grows by one with every change of the tables.
 const SCHEMA: i64 = 1;
 
 const TABLES: &str = "
@@ -30,17 +30,19 @@ CREATE INDEX memberships_by_position ON memberships (position);
 -- Events that were retracted or erased, as SHA-256 of tenant, source and id.
 CREATE TABLE gone (digest BLOB PRIMARY KEY) STRICT, WITHOUT ROWID;
 
--- Records to fold anew.
+-- Records to fold anew: the ticket of the first mark that stands, and of the last; the position that made the last.
 CREATE TABLE dirty (
-  tenant TEXT NOT NULL, module TEXT NOT NULL, record TEXT NOT NULL, ticket INTEGER NOT NULL,
+  tenant TEXT NOT NULL, module TEXT NOT NULL, record TEXT NOT NULL,
+  since INTEGER NOT NULL, ticket INTEGER NOT NULL, position INTEGER NOT NULL,
   PRIMARY KEY (tenant, module, record)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX dirty_by_ticket ON dirty (ticket);
+CREATE INDEX dirty_by_since ON dirty (since);
 
 CREATE TABLE documents (
   tenant TEXT NOT NULL, module TEXT NOT NULL, record TEXT NOT NULL,
   etag TEXT NOT NULL, revision INTEGER NOT NULL, labels TEXT NOT NULL, interactions INTEGER NOT NULL,
-  net_sentiment REAL, last_activity_at TEXT, day TEXT NOT NULL, bytes BLOB NOT NULL,
+  net_sentiment REAL, last_activity_at TEXT, day TEXT NOT NULL, settings INTEGER NOT NULL, bytes BLOB NOT NULL,
   PRIMARY KEY (tenant, module, record)
 ) STRICT;
 CREATE INDEX documents_by_activity ON documents (tenant, coalesce(last_activity_at, '') DESC, module, record);
@@ -51,43 +53,62 @@ CREATE TABLE settings (
 ) STRICT, WITHOUT ROWID;
 
 -- What was erased, without saying whose it was.
-CREATE TABLE receipts (receipt TEXT PRIMARY KEY, at TEXT NOT NULL, events INTEGER NOT NULL, documents INTEGER NOT NULL)
+CREATE TABLE receipts (receipt TEXT PRIMARY KEY, at TEXT NOT NULL, events INTEGER NOT NULL)
   STRICT, WITHOUT ROWID;
 
 CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 INSERT INTO counters VALUES ('applied', 0), ('ticket', 0);
 ";
 
+/// Marks the file as hearken's (`hrkn` in ASCII).
+const APPLICATION_ID: i64 = 0x6872_6b6e;
+/// How long a connection waits for another one's lock.
+pub const BUSY_MS_MAX: u64 = 10_000;
+
 pub fn open_writer(path: &Path) -> Result<Connection, StoreError> {
-    let open = |e| StoreError::Open { path: path.display().to_string(), source: e };
+    let open = |source| StoreError::Open { path: path.display().to_string(), source };
     let mut connection = Connection::open(path).map_err(open)?;
+    prepare(&connection).map_err(open)?;
+    // Before the first change: a database of another program is left as it is.
+    let fresh = is_fresh(&connection, path)?;
     connection.pragma_update(None, "journal_mode", "WAL").map_err(open)?;
     connection.pragma_update(None, "synchronous", "FULL").map_err(open)?;
     connection.pragma_update(None, "secure_delete", "ON").map_err(open)?;
-    connection.set_prepared_statement_cache_capacity(64);
-    migrate(&mut connection)?;
+    if fresh {
+        let transaction = connection.transaction().map_err(open)?;
+        transaction.execute_batch(TABLES)?;
+        transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+        transaction.pragma_update(None, "user_version", SCHEMA)?;
+        transaction.commit()?;
+    }
     Ok(connection)
 }
 
 pub fn open_reader(path: &Path) -> Result<Connection, StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)
-        .map_err(|e| StoreError::Open { path: path.display().to_string(), source: e })?;
-    connection.busy_timeout(std::time::Duration::from_secs(10))?;
-    connection.set_prepared_statement_cache_capacity(64);
+        .map_err(|source| StoreError::Open { path: path.display().to_string(), source })?;
+    prepare(&connection)?;
     Ok(connection)
 }
 
-fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
+/// Waits for locks, and keeps what it sorts out of temporary files, which nothing would scrub.
+fn prepare(connection: &Connection) -> rusqlite::Result<()> {
+    connection.busy_timeout(std::time::Duration::from_millis(BUSY_MS_MAX))?;
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
+    connection.set_prepared_statement_cache_capacity(64);
+    Ok(())
+}
+
+/// Whether the tables are still to be made. Refuses what another program or a newer hearken wrote.
+fn is_fresh(connection: &Connection, path: &Path) -> Result<bool, StoreError> {
     let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    match found {
-        SCHEMA => Ok(()),
-        0 => {
-            let transaction = connection.transaction()?;
-            transaction.execute_batch(TABLES)?;
-            transaction.pragma_update(None, "user_version", SCHEMA)?;
-            Ok(transaction.commit()?)
-        }
-        _ => Err(StoreError::Newer { found, known: SCHEMA }),
+    let application: i64 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
+    let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_master", [], |row| row.get(0))?;
+    match (application, found) {
+        (APPLICATION_ID, SCHEMA) => Ok(false),
+        (APPLICATION_ID, _) => Err(StoreError::Newer { found, known: SCHEMA }),
+        (0, 0) if tables == 0 => Ok(true),
+        _ => Err(StoreError::Foreign(path.display().to_string())),
     }
 }

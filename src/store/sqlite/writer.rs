@@ -15,7 +15,7 @@ use super::super::*;
 const GROUP_EVENTS_MAX: usize = 20_000;
 
 type Job = Box<dyn FnOnce(&mut Connection) + Send>;
-type Reply = Sender<Result<Vec<Appended>, StoreError>>;
+type Reply = Sender<Result<Batch, StoreError>>;
 
 enum Command {
     Append(Vec<NewEvent>, Reply),
@@ -35,7 +35,7 @@ impl Writer {
         Self { commands: Some(commands), thread: Some(thread) }
     }
 
-    pub fn append(&self, events: Vec<NewEvent>) -> Result<Vec<Appended>, StoreError> {
+    pub fn append(&self, events: Vec<NewEvent>) -> Result<Batch, StoreError> {
         let (reply, answer) = channel();
         self.send(Command::Append(events, reply))?;
         answer.recv().map_err(|_| StoreError::Closed)?
@@ -115,8 +115,13 @@ fn append_group(connection: &mut Connection, group: Vec<(Vec<NewEvent>, Reply)>)
     }
 }
 
-fn append_batch(transaction: &Transaction, batch: &[NewEvent]) -> Result<Vec<Appended>, StoreError> {
-    batch.iter().map(|event| append_event(transaction, event)).collect()
+fn append_batch(transaction: &Transaction, batch: &[NewEvent]) -> Result<Batch, StoreError> {
+    let events = batch.iter().map(|event| append_event(transaction, event)).collect::<Result<Vec<_>, _>>()?;
+    let logged = super::reader::positions(transaction)?.logged;
+    let ticket: i64 = transaction
+        .prepare_cached("SELECT value FROM counters WHERE name = 'ticket'")?
+        .query_row([], |row| row.get(0))?;
+    Ok(Batch { events, logged, ticket: ticket as u64 })
 }
 
 fn append_event(transaction: &Transaction, event: &NewEvent) -> Result<Appended, StoreError> {
@@ -127,11 +132,11 @@ fn append_event(transaction: &Transaction, event: &NewEvent) -> Result<Appended,
         if revision >= event.revision {
             return Ok(Appended::Duplicate);
         }
-        remove(transaction, &event.tenant, position)?;
+        remove(transaction, &event.tenant, position, next_position(transaction)?)?;
     }
     if let Some(target) = &event.retracts {
         if let Some((position, _)) = find(transaction, &event.tenant, target)? {
-            remove(transaction, &event.tenant, position)?;
+            remove(transaction, &event.tenant, position, next_position(transaction)?)?;
         }
         remember_gone(transaction, &event.tenant, target)?;
     }
@@ -160,6 +165,11 @@ fn append_event(transaction: &Transaction, event: &NewEvent) -> Result<Appended,
     Ok(Appended::At(position as u64))
 }
 
+/// The position that the event being appended will have.
+fn next_position(transaction: &Transaction) -> Result<u64, StoreError> {
+    Ok(super::reader::positions(transaction)?.logged + 1)
+}
+
 fn find(transaction: &Transaction, tenant: &Tenant, id: &EventId) -> Result<Option<(i64, u32)>, StoreError> {
     Ok(transaction
         .prepare_cached(
@@ -169,31 +179,57 @@ fn find(transaction: &Transaction, tenant: &Tenant, id: &EventId) -> Result<Opti
         .optional()?)
 }
 
-/// Deletes one event; the records that it belonged to become dirty.
-fn remove(transaction: &Transaction, tenant: &Tenant, position: i64) -> Result<Vec<RecordKey>, StoreError> {
-    let records = transaction
-        .prepare_cached("SELECT module, record FROM memberships WHERE position = ?1")?
-        .query_map([position], |row| Ok(RecordKey { module: row.get(0)?, id: row.get(1)? }))?
-        .collect::<Result<Vec<_>, _>>()?;
-    for record in &records {
-        mark_dirty(transaction, tenant, record)?;
-    }
+/// Deletes one event; the records that it belonged to become dirty, by the event at position `by`.
+pub fn remove(
+    transaction: &Transaction,
+    tenant: &Tenant,
+    position: i64,
+    by: u64,
+) -> Result<Vec<RecordKey>, StoreError> {
+    let records = mark_members(transaction, tenant, position, by)?;
     transaction.prepare_cached("DELETE FROM memberships WHERE position = ?1")?.execute([position])?;
     transaction.prepare_cached("DELETE FROM events WHERE position = ?1")?.execute([position])?;
     Ok(records)
 }
 
-pub fn mark_dirty(transaction: &Transaction, tenant: &Tenant, record: &RecordKey) -> Result<(), StoreError> {
-    let ticket: i64 = transaction
-        .prepare_cached("UPDATE counters SET value = value + 1 WHERE name = 'ticket' RETURNING value")?
-        .query_row([], |row| row.get(0))?;
+/// Makes the records of one event dirty, by the event at position `by`.
+pub fn mark_members(
+    transaction: &Transaction,
+    tenant: &Tenant,
+    position: i64,
+    by: u64,
+) -> Result<Vec<RecordKey>, StoreError> {
+    let records = transaction
+        .prepare_cached("SELECT module, record FROM memberships WHERE position = ?1")?
+        .query_map([position], |row| Ok(RecordKey { module: row.get(0)?, id: row.get(1)? }))?
+        .collect::<Result<Vec<_>, _>>()?;
+    for record in &records {
+        mark_dirty(transaction, tenant, record, by)?;
+    }
+    Ok(records)
+}
+
+fn mark_dirty(
+    transaction: &Transaction,
+    tenant: &Tenant,
+    record: &RecordKey,
+    by: u64,
+) -> Result<(), StoreError> {
+    let ticket = next_ticket(transaction)?;
     transaction
         .prepare_cached(
-            "INSERT INTO dirty VALUES (?1, ?2, ?3, ?4)
-             ON CONFLICT (tenant, module, record) DO UPDATE SET ticket = excluded.ticket",
+            "INSERT INTO dirty VALUES (?1, ?2, ?3, ?4, ?4, ?5)
+             ON CONFLICT (tenant, module, record)
+             DO UPDATE SET ticket = excluded.ticket, position = excluded.position",
         )?
-        .execute(params![&*tenant.0, record.module, record.id, ticket])?;
+        .execute(params![&*tenant.0, record.module, record.id, ticket, by as i64])?;
     Ok(())
+}
+
+pub fn next_ticket(transaction: &Transaction) -> Result<i64, StoreError> {
+    Ok(transaction
+        .prepare_cached("UPDATE counters SET value = value + 1 WHERE name = 'ticket' RETURNING value")?
+        .query_row([], |row| row.get(0))?)
 }
 
 fn digest(tenant: &Tenant, id: &EventId) -> Vec<u8> {
@@ -205,11 +241,11 @@ fn digest(tenant: &Tenant, id: &EventId) -> Vec<u8> {
     hash.finalize().to_vec()
 }
 
-fn is_gone(transaction: &Transaction, tenant: &Tenant, id: &EventId) -> Result<bool, StoreError> {
+pub fn is_gone(transaction: &Transaction, tenant: &Tenant, id: &EventId) -> Result<bool, StoreError> {
     Ok(transaction.prepare_cached("SELECT 1 FROM gone WHERE digest = ?1")?.exists([digest(tenant, id)])?)
 }
 
-fn remember_gone(transaction: &Transaction, tenant: &Tenant, id: &EventId) -> Result<(), StoreError> {
+pub fn remember_gone(transaction: &Transaction, tenant: &Tenant, id: &EventId) -> Result<(), StoreError> {
     transaction.prepare_cached("INSERT OR IGNORE INTO gone VALUES (?1)")?.execute([digest(tenant, id)])?;
     Ok(())
 }
@@ -226,7 +262,7 @@ pub fn commit(connection: &mut Connection, commit: &Commit) -> Result<(), StoreE
             .map_err(|e| StoreError::Corrupt { what: "labels", why: e.to_string() })?;
         transaction
             .prepare_cached(
-                "INSERT OR REPLACE INTO documents VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+                "INSERT OR REPLACE INTO documents VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
             )?
             .execute(params![
                 &*tenant.0,
@@ -238,7 +274,8 @@ pub fn commit(connection: &mut Connection, commit: &Commit) -> Result<(), StoreE
                 document.interactions as i64,
                 document.net_sentiment,
                 document.last_activity_at.map(sortable),
-                document.day.to_string(),
+                document.basis.day.to_string(),
+                document.basis.settings as i64,
                 &*document.bytes
             ])?;
     }
@@ -261,7 +298,7 @@ pub fn sortable(time: Timestamp) -> String {
     format!("{time:.9}")
 }
 
-fn remove_document(
+pub fn remove_document(
     transaction: &Transaction,
     tenant: &Tenant,
     record: &RecordKey,
@@ -285,71 +322,4 @@ pub fn put_setting(
         )?
         .query_row(params![&*tenant.0, name, body], |row| row.get(0))?;
     Ok(Setting { version: version as u64, body: body.into() })
-}
-
-pub fn erase(
-    connection: &mut Connection,
-    tenant: &Tenant,
-    records: &[RecordKey],
-    at: Timestamp,
-) -> Result<Receipt, StoreError> {
-    let transaction = connection.transaction()?;
-    let mut erased = Vec::new();
-    let mut shared = std::collections::BTreeSet::new();
-    for record in records {
-        let rows = transaction
-            .prepare_cached(
-                "SELECT e.position, e.source, e.id, e.type, m.owned FROM memberships m JOIN events e USING (position)
-                 WHERE m.tenant = ?1 AND m.module = ?2 AND m.record = ?3",
-            )?
-            .query_map(params![&*tenant.0, record.module, record.id], |row| {
-                let id = EventId { source: row.get(1)?, id: row.get(2)? };
-                Ok((row.get::<_, i64>(0)?, id, row.get::<_, String>(3)?, row.get::<_, bool>(4)?))
-            })?
-            .collect::<Result<Vec<_>, _>>()?;
-        for (position, id, type_, owned) in rows {
-            if owned {
-                shared.extend(remove(&transaction, tenant, position)?);
-                remember_gone(&transaction, tenant, &id)?;
-                erased.push(type_);
-            }
-        }
-        transaction
-            .prepare_cached("DELETE FROM memberships WHERE tenant = ?1 AND module = ?2 AND record = ?3")?
-            .execute(params![&*tenant.0, record.module, record.id])?;
-    }
-    let mut documents = 0;
-    for record in records {
-        documents += remove_document(&transaction, tenant, record)?;
-        shared.remove(record);
-        transaction
-            .prepare_cached("DELETE FROM dirty WHERE tenant = ?1 AND module = ?2 AND record = ?3")?
-            .execute(params![&*tenant.0, record.module, record.id])?;
-    }
-    documents += shared.len();
-    let interactions = erased.iter().filter(|t| t.starts_with("voc.interaction.received")).count();
-    let ticket: i64 = transaction.query_row(
-        "UPDATE counters SET value = value + 1 WHERE name = 'ticket' RETURNING value",
-        [],
-        |r| r.get(0),
-    )?;
-    let mut hash = Sha256::new();
-    hash.update(at.to_string());
-    hash.update(ticket.to_le_bytes());
-    hash.update((erased.len() as u64).to_le_bytes());
-    let receipt: String = hash.finalize().iter().take(16).map(|b| format!("{b:02x}")).collect();
-    transaction.execute(
-        "INSERT INTO receipts VALUES (?1, ?2, ?3, ?4)",
-        params![receipt, at.to_string(), erased.len() as i64, documents as i64],
-    )?;
-    transaction.commit()?;
-    scrub(connection)?;
-    Ok(Receipt { erased_interactions: interactions, documents_changed: documents, receipt })
-}
-
-/// Moves everything into the main file, where deleted rows are overwritten, and empties the write-ahead log.
-pub fn scrub(connection: &Connection) -> Result<(), StoreError> {
-    connection.busy_timeout(std::time::Duration::from_secs(5))?;
-    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
-    Ok(())
 }

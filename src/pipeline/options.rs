@@ -1,0 +1,59 @@
+//! What the pipeline is told when it starts: its limits, and where it reads the time.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+/// Where the pipeline reads the time; tests give their own.
+pub trait Clock: Send + Sync + 'static {
+    fn now(&self) -> Timestamp;
+}
+
+/// The clock of the machine.
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::now()
+    }
+}
+
+impl<F: Fn() -> Timestamp + Send + Sync + 'static> Clock for F {
+    fn now(&self) -> Timestamp {
+        self()
+    }
+}
+
+#[derive(Clone)]
+pub struct PipelineOptions {
+    /// Most events that are on disk and not yet in documents; more are refused.
+    pub backlog_events_max: usize,
+    /// Most events that are scored and applied at once.
+    pub batch_events_max: usize,
+    /// Bytes of event data after which no more events join a batch.
+    pub batch_bytes_max: usize,
+    /// Most interactions that are kept in memory, over the histories of all records.
+    pub history_interactions_max: usize,
+    /// Most bytes of documents that are kept in memory.
+    pub cached_document_bytes_max: usize,
+    /// Most rows in a page of a list.
+    pub page_items_max: usize,
+    /// Most competitor names, aliases and watched phrases of a tenant's settings document.
+    pub settings_phrases_max: usize,
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Default for PipelineOptions {
+    fn default() -> Self {
+        Self {
+            backlog_events_max: 1_000_000,
+            batch_events_max: 512,
+            batch_bytes_max: 1 << 20,
+            history_interactions_max: 200_000,
+            cached_document_bytes_max: 128 << 20,
+            page_items_max: 200,
+            settings_phrases_max: 20_000,
+            clock: Arc::new(SystemClock),
+        }
+    }
+}
