@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
+use super::Lane;
+
 pub struct Gate {
     tokens_max: usize,
     state: Mutex<State>,
@@ -16,10 +18,14 @@ pub struct Gate {
 
 #[derive(Default)]
 struct State {
-    tokens: usize,
+    interactive: usize,
+    bulk: usize,
     requests: usize,
     closed: bool,
 }
+
+/// The part of the queue that bulk work leaves to interactive work: one in so many tokens.
+const INTERACTIVE_SHARE: usize = 4;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
@@ -33,7 +39,21 @@ pub enum Refused {
 /// A request's place in the queue, given back when it is dropped.
 pub struct Admission {
     gate: Arc<Gate>,
+    lane: Lane,
     tokens: Mutex<usize>,
+}
+
+impl State {
+    fn lane(&mut self, lane: Lane) -> &mut usize {
+        match lane {
+            Lane::Interactive => &mut self.interactive,
+            Lane::Bulk => &mut self.bulk,
+        }
+    }
+
+    fn tokens(&self) -> usize {
+        self.interactive + self.bulk
+    }
 }
 
 impl Gate {
@@ -41,18 +61,27 @@ impl Gate {
         Arc::new(Self { tokens_max, state: Mutex::default(), idle: Notify::new() })
     }
 
-    /// Lets a request in. One that is larger than the whole queue gets in when nothing else waits.
-    pub fn admit(self: &Arc<Self>, tokens: usize) -> Result<Admission, Refused> {
+    /// Lets a request in. Bulk work fills the queue but for the share of interactive work; a request that is larger
+    /// than all that gets in when its lane is empty.
+    pub fn admit(self: &Arc<Self>, lane: Lane, tokens: usize) -> Result<Admission, Refused> {
         let mut state = self.lock();
         if state.closed {
             return Err(Refused::Closed);
         }
-        if state.tokens > 0 && state.tokens.saturating_add(tokens) > self.tokens_max {
-            return Err(Refused::Full { tokens: state.tokens });
+        let share = self.tokens_max / INTERACTIVE_SHARE;
+        let fits = match lane {
+            Lane::Interactive => {
+                state.interactive.saturating_add(tokens) <= share
+                    || state.tokens().saturating_add(tokens) <= self.tokens_max
+            }
+            Lane::Bulk => state.bulk.saturating_add(tokens) <= self.tokens_max - share,
+        };
+        if !fits && *state.lane(lane) > 0 {
+            return Err(Refused::Full { tokens: state.tokens() });
         }
-        state.tokens += tokens;
+        *state.lane(lane) += tokens;
         state.requests += 1;
-        Ok(Admission { gate: self.clone(), tokens: Mutex::new(tokens) })
+        Ok(Admission { gate: self.clone(), lane, tokens: Mutex::new(tokens) })
     }
 
     pub fn close(&self) {
@@ -70,10 +99,6 @@ impl Gate {
         }
     }
 
-    pub fn tokens(&self) -> usize {
-        self.lock().tokens
-    }
-
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -84,7 +109,8 @@ impl Admission {
     pub fn settle(&self, tokens: usize) {
         let mut mine = self.mine();
         let mut state = self.gate.lock();
-        state.tokens = state.tokens - *mine + tokens;
+        let waiting = state.lane(self.lane);
+        *waiting = *waiting - *mine + tokens;
         *mine = tokens;
     }
 
@@ -93,7 +119,7 @@ impl Admission {
         let mut mine = self.mine();
         let tokens = tokens.min(*mine);
         *mine -= tokens;
-        self.gate.lock().tokens -= tokens;
+        *self.gate.lock().lane(self.lane) -= tokens;
     }
 
     fn mine(&self) -> MutexGuard<'_, usize> {
@@ -105,7 +131,7 @@ impl Drop for Admission {
     fn drop(&mut self) {
         let tokens = *self.mine();
         let mut state = self.gate.lock();
-        state.tokens -= tokens;
+        *state.lane(self.lane) -= tokens;
         state.requests -= 1;
         if state.requests == 0 {
             self.gate.idle.notify_waiters();
@@ -115,39 +141,51 @@ impl Drop for Admission {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{Lane::*, *};
 
     #[test]
     fn lets_in_up_to_the_limit_and_takes_back_what_leaves() {
         let gate = Gate::new(100);
-        let first = gate.admit(60).ok().unwrap();
-        assert_eq!(gate.admit(50).err(), Some(Refused::Full { tokens: 60 }));
+        let first = gate.admit(Interactive, 60).ok().unwrap();
+        assert_eq!(gate.admit(Interactive, 50).err(), Some(Refused::Full { tokens: 60 }));
         first.settle(40);
-        let second = gate.admit(60).ok().unwrap();
+        let second = gate.admit(Interactive, 60).ok().unwrap();
         first.release(30);
-        assert_eq!(gate.tokens(), 70);
+        assert_eq!(gate.lock().tokens(), 70);
         first.release(30);
         drop(first);
-        assert_eq!(gate.tokens(), 60);
+        assert_eq!(gate.lock().tokens(), 60);
         drop(second);
-        assert_eq!(gate.tokens(), 0);
+        assert_eq!(gate.lock().tokens(), 0);
     }
 
     #[test]
-    fn a_request_larger_than_the_queue_gets_in_when_it_is_alone() {
+    fn bulk_work_leaves_room_for_interactive_work() {
         let gate = Gate::new(100);
-        let large = gate.admit(1000).ok().unwrap();
-        assert!(gate.admit(1).is_err());
+        let _bulk = gate.admit(Bulk, 75).ok().unwrap();
+        assert!(gate.admit(Bulk, 1).is_err());
+        let chat = gate.admit(Interactive, 25).ok().unwrap();
+        assert_eq!(gate.admit(Interactive, 1).err(), Some(Refused::Full { tokens: 100 }));
+        drop(chat);
+        assert!(gate.admit(Interactive, 20).is_ok());
+    }
+
+    #[test]
+    fn a_request_larger_than_the_queue_gets_in_when_its_lane_is_empty() {
+        let gate = Gate::new(100);
+        let large = gate.admit(Bulk, 1000).ok().unwrap();
+        assert!(gate.admit(Bulk, 1).is_err());
+        assert!(gate.admit(Interactive, 20).is_ok());
         drop(large);
-        assert!(gate.admit(1).is_ok());
+        assert!(gate.admit(Bulk, 1).is_ok());
     }
 
     #[tokio::test]
     async fn closing_refuses_and_waits_for_those_inside() {
         let gate = Gate::new(100);
-        let inside = gate.admit(1).ok().unwrap();
+        let inside = gate.admit(Interactive, 1).ok().unwrap();
         gate.close();
-        assert_eq!(gate.admit(1).err(), Some(Refused::Closed));
+        assert_eq!(gate.admit(Interactive, 1).err(), Some(Refused::Closed));
         let waiting = tokio::spawn({
             let gate = gate.clone();
             async move { gate.emptied().await }

@@ -131,7 +131,7 @@ impl Server {
     ) -> Result<oneshot::Receiver<Result<ScoreReply, EngineError>>, EngineError> {
         let arrived = Instant::now();
         let estimate = texts.iter().map(|t| (t.len() / BYTES_PER_TOKEN + 2).min(TEXT_TOKENS_MAX)).sum();
-        let admission = self.gate.admit(estimate).map_err(|refused| match refused {
+        let admission = self.gate.admit(options.lane, estimate).map_err(|refused| match refused {
             Refused::Closed => EngineError::ShuttingDown,
             Refused::Full { tokens } => {
                 self.measures.rejected(options.lane);

@@ -15,11 +15,32 @@ use tokenizers::{
     processors::template::TemplateProcessing,
 };
 
-pub const LAYERS: usize = 2;
-pub const HIDDEN: usize = 48;
-pub const HEADS: usize = 4;
-pub const INTERMEDIATE: usize = 96;
+/// The size of an encoder.
+#[derive(Clone, Copy)]
+pub struct Shape {
+    pub layers: usize,
+    pub hidden: usize,
+    pub heads: usize,
+    pub intermediate: usize,
+    pub vocabulary: usize,
+    pub positions: usize,
+    pub token_types: usize,
+}
+
+/// Sequences of the small pack hold this many tokens, so that long texts need not be long.
 pub const MAX_TOKENS: usize = 64;
+
+pub fn small() -> Shape {
+    Shape {
+        layers: 2,
+        hidden: 48,
+        heads: 4,
+        intermediate: 96,
+        vocabulary: vocabulary().len(),
+        positions: MAX_TOKENS,
+        token_types: 2,
+    }
+}
 
 /// Tensors by name, with their shapes.
 pub type Tensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
@@ -82,70 +103,80 @@ pub fn tokenizer() -> Tokenizer {
     tokenizer
 }
 
-pub fn config() -> Value {
-    let classifier = |labels: &[&str]| json!({"task": "text-classification", "pooling": "mean", "labels": labels, "temperature": 1.5});
+/// What every `config.json` says about a shape.
+pub fn encoder_config(model_type: &str, shape: Shape) -> Value {
     json!({
-        "model_type": "bert", "num_hidden_layers": LAYERS, "hidden_size": HIDDEN, "num_attention_heads": HEADS,
-        "intermediate_size": INTERMEDIATE, "vocab_size": vocabulary().len(), "max_position_embeddings": MAX_TOKENS,
-        "type_vocab_size": 2, "layer_norm_eps": 1e-12, "hidden_act": "gelu", "pad_token_id": 0,
-        "hidden_dropout_prob": 0.0, "initializer_range": 0.02, "classifier_dropout": null,
-        "hearken": {"version": 1, "name": "random", "max_tokens": MAX_TOKENS, "heads": {
-            "sentiment": classifier(&["negative", "neutral", "positive"]),
-            // In another order than the engine keeps them.
-            "intent": classifier(&["other", "complaint", "request", "purchase"]),
-            "keyphrases": {"task": "token-classification", "labels": ["O", "B-KEY", "I-KEY"]},
-        }},
+        "model_type": model_type, "num_hidden_layers": shape.layers, "hidden_size": shape.hidden,
+        "num_attention_heads": shape.heads, "intermediate_size": shape.intermediate,
+        "vocab_size": shape.vocabulary, "max_position_embeddings": shape.positions,
+        "type_vocab_size": shape.token_types, "layer_norm_eps": 1e-12, "hidden_act": "gelu",
+        "pad_token_id": if model_type == "bert" { 0 } else { 1 }, "hidden_dropout_prob": 0.0,
+        "attention_probs_dropout_prob": 0.0, "initializer_range": 0.02, "classifier_dropout": null,
+        "position_embedding_type": "absolute",
     })
 }
 
-/// Tensors of a BERT encoder in the layout of a Hugging Face checkpoint, with wide enough weights that attention and
+pub fn config() -> Value {
+    let classifier = |labels: &[&str]| json!({"task": "text-classification", "pooling": "mean", "labels": labels, "temperature": 1.5});
+    let mut config = encoder_config("bert", small());
+    config["hearken"] = json!({"version": 1, "name": "random", "max_tokens": MAX_TOKENS, "heads": {
+        "sentiment": classifier(&["negative", "neutral", "positive"]),
+        // In another order than the engine keeps them.
+        "intent": classifier(&["other", "complaint", "request", "purchase"]),
+        "keyphrases": {"task": "token-classification", "labels": ["O", "B-KEY", "I-KEY"]},
+    }});
+    config
+}
+
+/// Tensors of an encoder in the layout of a Hugging Face checkpoint, with wide enough weights that attention and
 /// activations matter.
-pub fn encoder(
-    random: &mut Random,
-    prefix: &str,
-    vocabulary: usize,
-    positions: usize,
-    types: usize,
-) -> Tensors {
+pub fn encoder(random: &mut Random, prefix: &str, shape: Shape) -> Tensors {
+    let (hidden, intermediate) = (shape.hidden, shape.intermediate);
     let mut tensors = Tensors::new();
     let mut add = |name: &str, tensor| tensors.insert(format!("{prefix}{name}"), tensor);
-    add("embeddings.word_embeddings.weight", random.tensor(&[vocabulary, HIDDEN], 1.0, 0.0));
-    add("embeddings.position_embeddings.weight", random.tensor(&[positions, HIDDEN], 0.3, 0.0));
-    add("embeddings.token_type_embeddings.weight", random.tensor(&[types, HIDDEN], 0.3, 0.0));
+    add("embeddings.word_embeddings.weight", random.tensor(&[shape.vocabulary, hidden], 1.0, 0.0));
+    add("embeddings.position_embeddings.weight", random.tensor(&[shape.positions, hidden], 0.3, 0.0));
+    add("embeddings.token_type_embeddings.weight", random.tensor(&[shape.token_types, hidden], 0.3, 0.0));
     let mut norms = vec!["embeddings.LayerNorm".to_string()];
-    for layer in 0..LAYERS {
+    for layer in 0..shape.layers {
         let layer = format!("encoder.layer.{layer}");
         for (name, outputs, inputs) in [
-            ("attention.self.query", HIDDEN, HIDDEN),
-            ("attention.self.key", HIDDEN, HIDDEN),
-            ("attention.self.value", HIDDEN, HIDDEN),
-            ("attention.output.dense", HIDDEN, HIDDEN),
-            ("intermediate.dense", INTERMEDIATE, HIDDEN),
-            ("output.dense", HIDDEN, INTERMEDIATE),
+            ("attention.self.query", hidden, hidden),
+            ("attention.self.key", hidden, hidden),
+            ("attention.self.value", hidden, hidden),
+            ("attention.output.dense", hidden, hidden),
+            ("intermediate.dense", intermediate, hidden),
+            ("output.dense", hidden, intermediate),
         ] {
-            add(&format!("{layer}.{name}.weight"), random.tensor(&[outputs, inputs], 0.25, 0.0));
+            let scale = 1.7 / (inputs as f32).sqrt();
+            add(&format!("{layer}.{name}.weight"), random.tensor(&[outputs, inputs], scale, 0.0));
             add(&format!("{layer}.{name}.bias"), random.tensor(&[outputs], 0.1, 0.0));
         }
         norms.push(format!("{layer}.attention.output.LayerNorm"));
         norms.push(format!("{layer}.output.LayerNorm"));
     }
     for norm in norms {
-        add(&format!("{norm}.weight"), random.tensor(&[HIDDEN], 0.1, 1.0));
-        add(&format!("{norm}.bias"), random.tensor(&[HIDDEN], 0.1, 0.0));
+        add(&format!("{norm}.weight"), random.tensor(&[hidden], 0.1, 1.0));
+        add(&format!("{norm}.bias"), random.tensor(&[hidden], 0.1, 0.0));
     }
     tensors
 }
 
+/// Adds an affine layer.
+pub fn add_affine(tensors: &mut Tensors, random: &mut Random, name: &str, outputs: usize, inputs: usize) {
+    let scale = 1.7 / (inputs as f32).sqrt();
+    tensors.insert(format!("{name}.weight"), random.tensor(&[outputs, inputs], scale, 0.0));
+    tensors.insert(format!("{name}.bias"), random.tensor(&[outputs], 0.1, 0.0));
+}
+
 pub fn tensors(seed: u64) -> Tensors {
-    let mut random = Random::new(seed);
-    let mut tensors = encoder(&mut random, "", vocabulary().len(), MAX_TOKENS, 2);
+    let (mut random, shape) = (Random::new(seed), small());
+    let mut tensors = encoder(&mut random, "", shape);
     for (head, labels, dense) in [("sentiment", 3, true), ("intent", 4, true), ("keyphrases", 3, false)] {
         if dense {
-            tensors.insert(format!("heads.{head}.dense.weight"), random.tensor(&[HIDDEN, HIDDEN], 0.25, 0.0));
-            tensors.insert(format!("heads.{head}.dense.bias"), random.tensor(&[HIDDEN], 0.1, 0.0));
+            add_affine(&mut tensors, &mut random, &format!("heads.{head}.dense"), shape.hidden, shape.hidden);
         }
-        tensors.insert(format!("heads.{head}.out_proj.weight"), random.tensor(&[labels, HIDDEN], 0.4, 0.0));
-        tensors.insert(format!("heads.{head}.out_proj.bias"), random.tensor(&[labels], 0.1, 0.0));
+        add_affine(&mut tensors, &mut random, &format!("heads.{head}.out_proj"), labels, shape.hidden);
     }
     tensors
 }

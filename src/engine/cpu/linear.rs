@@ -6,7 +6,7 @@
 
 use std::sync::OnceLock;
 
-use rten_gemm::{BiasVector, GemmExecutor, GemmInputA, GemmInputB, GemmOptions, PackedBMatrix, QuantParams};
+use rten_gemm::{BiasVector, GemmExecutor, GemmInputA, GemmInputB, GemmOptions, PackedBMatrix};
 use rten_simd::{SimdOp, SimdUnaryOp};
 use rten_tensor::NdTensorView;
 
@@ -43,7 +43,12 @@ pub enum Arithmetic {
 
 enum Weights {
     F32(PackedBMatrix<f32>),
-    Int8 { packed: PackedBMatrix<i8>, column_scales: Vec<f32> },
+    Int8 {
+        packed: PackedBMatrix<i8>,
+        column_scales: Vec<f32>,
+        /// Sums of the quantised weights of each column, by which a row's zero is taken out again.
+        column_sums: Vec<i32>,
+    },
 }
 
 pub struct Linear {
@@ -64,7 +69,11 @@ impl Linear {
                 let (quantised, column_scales) =
                     quantise_channels(&layer.weight, inputs, weight_level_max(kernels));
                 let packed = kernels.int8.prepack_b(transposed(&quantised, inputs, outputs));
-                Weights::Int8 { packed, column_scales }
+                let column_sums = quantised
+                    .chunks_exact(inputs)
+                    .map(|channel| channel.iter().map(|w| i32::from(*w)).sum())
+                    .collect();
+                Weights::Int8 { packed, column_scales, column_sums }
             }
         };
         Self { weights, bias: layer.bias.clone(), inputs }
@@ -101,7 +110,7 @@ impl Linear {
                     vector::activate(activation, out);
                 }
             }
-            Weights::Int8 { packed, column_scales } => {
+            Weights::Int8 { packed, column_scales, column_sums } => {
                 let quantised = sized(&mut scratch.quantised, x.len());
                 let row_scales = sized(&mut scratch.scales, rows);
                 let zeros = sized(&mut scratch.zeros, rows);
@@ -115,20 +124,26 @@ impl Linear {
                     zeros: &mut *zeros,
                 }
                 .dispatch();
-                let options = GemmOptions {
-                    a_quant: Some(QuantParams { zero_point: &*zeros }),
-                    ..GemmOptions::default()
-                };
+                // The rows' zeros are not given to the product: `rten-gemm` 0.27 applies those of the first few rows to
+                // all of them.
                 kernels
                     .int8
                     .gemm(
                         sums,
                         GemmInputA::Unpacked(NdTensorView::from_data([rows, self.inputs], &*quantised)),
                         GemmInputB::Packed(packed),
-                        options,
+                        GemmOptions::default(),
                     )
                     .map_err(product_error)?;
-                let parts = Dequantised { sums, row_scales, column_scales, bias: &self.bias, values: out };
+                let parts = Dequantised {
+                    sums,
+                    row_scales,
+                    zeros,
+                    column_scales,
+                    column_sums,
+                    bias: &self.bias,
+                    values: out,
+                };
                 match activation {
                     None => parts.with(Identity),
                     Some(Activation::Gelu) => parts.with(Gelu),
@@ -148,7 +163,9 @@ pub fn product_error(error: rten_gemm::GemmError) -> ExecutorError {
 struct Dequantised<'a> {
     sums: &'a [i32],
     row_scales: &'a [f32],
+    zeros: &'a [u8],
     column_scales: &'a [f32],
+    column_sums: &'a [i32],
     bias: &'a [f32],
     values: &'a mut [f32],
 }
@@ -158,7 +175,9 @@ impl Dequantised<'_> {
         DequantiseRows {
             sums: self.sums,
             row_scales: self.row_scales,
+            zeros: self.zeros,
             column_scales: self.column_scales,
+            column_sums: self.column_sums,
             bias: self.bias,
             values: self.values,
             activation,
@@ -191,4 +210,38 @@ fn quantise_channels(weight: &[f32], inputs: usize, level_max: f32) -> (Vec<i8>,
         scales.push(scale + poison);
     }
     (quantised, scales)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn int8_products_stay_close_to_exact_ones_for_rows_of_any_range() {
+        let (inputs, outputs, rows) = (70, 19, 29);
+        let wave = |i: usize, step: f32| (i as f32 * step).sin();
+        let layer = Affine {
+            weight: (0..inputs * outputs)
+                .map(|i| (wave(i, 0.7) + 0.5) * (1.0 + (i / inputs) as f32))
+                .collect(),
+            bias: (0..outputs).map(|i| wave(i, 1.1)).collect(),
+        };
+        // Every row has a range, and so a scale and a zero, of its own.
+        let x: Vec<f32> = (0..rows * inputs)
+            .map(|i| wave(i, 1.3) * (1 + i / inputs) as f32 + (i / inputs % 5) as f32)
+            .collect();
+        let kernels = Kernels::new();
+        let mut products = [vec![0.0; rows * outputs], vec![0.0; rows * outputs]];
+        for (arithmetic, out) in [Arithmetic::F32, Arithmetic::Int8].into_iter().zip(&mut products) {
+            let linear = Linear::new(&kernels, arithmetic, &layer);
+            linear.apply(&kernels, &x, out, None, &mut IntegerScratch::default()).unwrap();
+        }
+        for (i, (exact, int8)) in products[0].iter().zip(&products[1]).enumerate() {
+            let (row, column) = (i / outputs, i % outputs);
+            let largest = |values: &[f32]| values.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+            let range = largest(&x[row * inputs..(row + 1) * inputs])
+                * largest(&layer.weight[column * inputs..(column + 1) * inputs]);
+            assert!((exact - int8).abs() < 0.1 * range, "row {row}, column {column}: {int8} for {exact}");
+        }
+    }
 }

@@ -280,11 +280,14 @@ impl SimdOp for QuantiseRows<'_> {
     }
 }
 
-/// Turns integer products back into values: `sum * row scale * column scale + bias`, then the activation.
+/// Turns integer products back into values: `(sum - zero * column sum) * row scale * column scale + bias`, then the
+/// activation.
 pub struct DequantiseRows<'a, F> {
     pub sums: &'a [i32],
     pub row_scales: &'a [f32],
+    pub zeros: &'a [u8],
     pub column_scales: &'a [f32],
+    pub column_sums: &'a [i32],
     pub bias: &'a [f32],
     pub values: &'a mut [f32],
     pub activation: F,
@@ -298,10 +301,11 @@ impl<F: SimdUnaryOp<f32>> SimdOp for DequantiseRows<'_, F> {
         let (ops, ints) = (isa.f32(), isa.i32());
         let (width, lanes) = (self.bias.len(), ops.len());
         let rows = self.sums.chunks_exact(width).zip(self.values.chunks_exact_mut(width));
-        for ((sums, values), row_scale) in rows.zip(self.row_scales) {
-            let row_scale = ops.splat(*row_scale);
+        for (((sums, values), row_scale), zero) in rows.zip(self.row_scales).zip(self.zeros) {
+            let (row_scale, zero) = (ops.splat(*row_scale), ints.splat(i32::from(*zero)));
             vectors(width, lanes, |at, _| {
-                let sum = ints.to_float(ints.load_pad(&sums[at..]).0);
+                let shift = ints.mul(zero, ints.load_pad(&self.column_sums[at..]).0);
+                let sum = ints.to_float(ints.sub(ints.load_pad(&sums[at..]).0, shift));
                 let scaled = ops.mul(sum, row_scale);
                 let x = ops.mul_add(scaled, load(isa, self.column_scales, at), load(isa, self.bias, at));
                 store(isa, self.activation.eval(isa, x), values, at);
