@@ -19,7 +19,8 @@ fn inputs(lengths: &[usize], vocabulary: usize) -> Vec<Vec<u32>> {
 }
 
 fn report(dir: &Path, precision: &str) -> CheckReport {
-    let lengths = dir.join("lengths.json");
+    let scratch = tempfile::tempdir().unwrap();
+    let lengths = scratch.path().join("lengths.json");
     std::fs::write(&lengths, "[3, 5]").unwrap();
     check(
         dir,
@@ -157,4 +158,15 @@ fn a_damaged_weight_shows() {
     save_tensors(&damaged, &dir.path().join("model.safetensors"));
     std::fs::write(dir.path().join("expected.json"), expected.to_string()).unwrap();
     assert!(report(dir.path(), "f32").max_logit_diff.unwrap() > 1e-3);
+}
+
+#[test]
+fn the_default_pack_gives_the_logits_that_its_training_wrote_down() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/default");
+    let f32 = report(&dir, "f32");
+    assert!(f32.max_logit_diff.unwrap() < 1e-4, "{f32:?}");
+    assert_eq!((f32.labels_agree, f32.tokenizer_agrees), (Some(1.0), Some(true)));
+    let int8 = report(&dir, "int8");
+    // A processor without int8 dot products has 7-bit weights; the bound holds for those too.
+    assert!(int8.max_logit_diff.unwrap() < 0.5 && int8.labels_agree.unwrap() > 0.97, "{int8:?}");
 }
