@@ -19,7 +19,7 @@ use hearken::engine::{
     spec::EncoderSpec,
     weights::Checkpoint,
 };
-use rten_gemm::{GemmExecutor, GemmInputA, GemmInputB, GemmOptions};
+use rten_gemm::{GemmExecutor, GemmInT, GemmInputA, GemmInputB, GemmOptions, GemmOutT};
 use rten_tensor::NdTensorView;
 use serde_json::json;
 
@@ -90,51 +90,32 @@ fn forward(c: &mut Criterion) {
     }
 }
 
-/// The products of the encoder's layers and nothing else, in the same blocks of rows.
+/// The products of the encoder's layers and nothing else, in the same blocks of rows, on one thread.
 fn products(c: &mut Criterion) {
+    products_of(c, "f32", &GemmExecutor::<f32>::new(), 0.5, 0.01);
+    products_of(c, "int8", &GemmExecutor::<u8, i8, i32>::new(), 7, 3);
+}
+
+fn products_of<A: GemmInT, B: GemmInT, O: GemmOutT>(
+    c: &mut Criterion,
+    name: &str,
+    gemm: &GemmExecutor<A, B, O>,
+    a: A,
+    b: B,
+) {
     const BLOCK_ROWS: usize = 72;
     let tokens: usize = usual_lengths().iter().sum();
     let (hidden, intermediate) = (SHAPE.hidden, SHAPE.intermediate);
     let shapes = [(hidden, 3 * hidden), (hidden, hidden), (hidden, intermediate), (intermediate, hidden)];
-    let mut group = c.benchmark_group("products alone");
+    let weights =
+        shapes.map(|(k, n)| gemm.prepack_b(NdTensorView::from_data([k, n], vec![b; k * n].as_slice())));
+    let x = vec![a; BLOCK_ROWS * intermediate];
+    let mut out = vec![O::default(); BLOCK_ROWS * intermediate];
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+    let mut group = c.benchmark_group("products alone, one thread");
     group.throughput(Throughput::Elements(tokens as u64));
-
-    let gemm = GemmExecutor::<f32>::new();
-    let weights: Vec<_> = shapes
-        .map(|(k, n)| gemm.prepack_b(NdTensorView::from_data([k, n], &vec![0.01f32; k * n])))
-        .into_iter()
-        .collect();
-    let (x, mut out) = (vec![0.5f32; BLOCK_ROWS * intermediate], vec![0f32; BLOCK_ROWS * intermediate]);
-    group.bench_function("f32, one thread", |b| {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
-        b.iter(|| {
-            pool.install(|| {
-                for _ in 0..SHAPE.layers * tokens.div_ceil(BLOCK_ROWS) {
-                    for ((k, n), weights) in shapes.iter().zip(&weights) {
-                        let a = NdTensorView::from_data([BLOCK_ROWS, *k], &x[..BLOCK_ROWS * k]);
-                        let out = &mut out[..BLOCK_ROWS * n];
-                        gemm.gemm(
-                            out,
-                            GemmInputA::Unpacked(a),
-                            GemmInputB::Packed(weights),
-                            GemmOptions::default(),
-                        )
-                        .unwrap();
-                    }
-                }
-            });
-        });
-    });
-
-    let gemm = GemmExecutor::<u8, i8, i32>::new();
-    let weights: Vec<_> = shapes
-        .map(|(k, n)| gemm.prepack_b(NdTensorView::from_data([k, n], &vec![3i8; k * n])))
-        .into_iter()
-        .collect();
-    let (x, mut out) = (vec![7u8; BLOCK_ROWS * intermediate], vec![0i32; BLOCK_ROWS * intermediate]);
-    group.bench_function("int8, one thread", |b| {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
-        b.iter(|| {
+    group.bench_function(name, |bencher| {
+        bencher.iter(|| {
             pool.install(|| {
                 for _ in 0..SHAPE.layers * tokens.div_ceil(BLOCK_ROWS) {
                     for ((k, n), weights) in shapes.iter().zip(&weights) {
