@@ -40,8 +40,7 @@ pub fn events(now: Timestamp) -> Vec<IncomingEvent> {
         .lines()
         .enumerate()
         .map(|(i, line)| {
-            read(line, now)
-                .unwrap_or_else(|problem| panic!("the bundled history, line {}: {problem}", i + 1))
+            read(line, now).unwrap_or_else(|problem| panic!("the bundled history, line {}: {problem}", i + 1))
         })
         .collect()
 }
