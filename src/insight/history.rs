@@ -270,6 +270,14 @@ impl History {
         self.by_record.get(key).into_iter().flatten().map(|(_, fact)| &**fact)
     }
 
+    /// `key` and every record that one of its events names: whose documents change with an erasure of `key`.
+    pub fn named_beside(&self, key: &RecordKey) -> Vec<RecordKey> {
+        let mut names: BTreeSet<RecordKey> =
+            self.of_record(key).flat_map(|fact| fact.event.data.records()).collect();
+        names.insert(key.clone());
+        names.into_iter().collect()
+    }
+
     /// Number of surviving events.
     pub fn len(&self) -> usize {
         self.versions.values().filter(|v| matches!(v, Version::Live(_))).count()

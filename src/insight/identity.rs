@@ -310,7 +310,9 @@ impl Identity {
     }
 
     /// The documents to refresh when an event names `key`: a superset of all records that have it among their members
-    /// or deals. For a link event or an erasure ask for every record that it names, before and after it is applied.
+    /// or deals. For a link event ask for every record that it names, before and after it is applied; for a retraction,
+    /// for those that the retracted event names; for an erasure, for those that the erased events name
+    /// ([`super::history::History::named_beside`]).
     pub fn dependents(&self, key: &RecordKey) -> Vec<RecordKey> {
         let mut found = BTreeSet::new();
         self.forward(key, &mut found);
@@ -341,5 +343,97 @@ fn drop_neighbour(
         if set.is_empty() {
             neighbours.remove(of);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn key(name: &str) -> RecordKey {
+        let (module, id) = name.split_once(':').unwrap();
+        RecordKey { module: module.into(), id: id.into() }
+    }
+
+    /// An event on a day of March.
+    fn event(day: u8, type_: &str, data: Value) -> Event {
+        Event {
+            id: EventId { source: "crm".into(), id: format!("{day}-{type_}") },
+            time: format!("2026-03-{day:02}T00:00:00Z").parse().unwrap(),
+            data: EventData::parse(type_, &data.to_string()).unwrap(),
+        }
+    }
+
+    fn merge(day: u8, from: &str, into: &str) -> Event {
+        event(day, "voc.record.merged.v1", json!({"from": key(from), "into": key(into)}))
+    }
+
+    fn unmerge(day: u8, from: &str, into: &str) -> Event {
+        event(day, "voc.record.unmerged.v1", json!({"from": key(from), "into": key(into)}))
+    }
+
+    fn convert(day: u8, from: &str, to: &[&str]) -> Event {
+        let to: Vec<RecordKey> = to.iter().map(|t| key(t)).collect();
+        event(day, "voc.record.converted.v1", json!({"from": key(from), "to": to}))
+    }
+
+    fn stage(day: u8, deal: &str, contact: &str) -> Event {
+        let data = json!({"record": key(deal), "contacts": [key(contact)], "to": "won"});
+        event(day, "voc.deal.stage_changed.v1", data)
+    }
+
+    /// The names of what `ask` finds, after the events in either order.
+    fn check(events: &[Event], ask: impl Fn(&Identity) -> Vec<RecordKey>, expected: &[&str]) {
+        let (mut forward, mut backward) = (Identity::new(), Identity::new());
+        events.iter().for_each(|e| forward.apply(e));
+        events.iter().rev().for_each(|e| backward.apply(e));
+        let expected: Vec<RecordKey> = expected.iter().map(|e| key(e)).collect();
+        assert_eq!(ask(&forward), expected);
+        assert_eq!(ask(&backward), expected);
+    }
+
+    #[test]
+    fn a_lead_is_the_contact_that_it_became() {
+        let events = [convert(1, "lead:L", &["account:A", "contact:1"]), merge(2, "contact:1", "contact:2")];
+        check(&events, |i| vec![i.canonical(&key("lead:L"))], &["contact:2"]);
+        check(&events, |i| i.members(&key("contact:2")), &["contact:1", "contact:2", "lead:L"]);
+        check(&events, |i| i.members(&key("account:A")), &["account:A", "lead:L"]);
+        check(&events, |i| i.dependents(&key("lead:L")), &["account:A", "contact:1", "contact:2", "lead:L"]);
+        let before = "2026-03-01T12:00:00Z".parse().unwrap();
+        check(&events, |i| i.members_at(&key("contact:2"), Some(before)), &["contact:2"]);
+    }
+
+    #[test]
+    fn the_last_word_on_a_merge_holds() {
+        let events = [merge(1, "contact:1", "contact:2"), unmerge(2, "contact:1", "contact:2")];
+        check(&events, |i| i.members(&key("contact:2")), &["contact:2"]);
+        check(&events, |i| vec![i.canonical(&key("contact:1"))], &["contact:1"]);
+        let again = [&events[..], &[merge(3, "contact:1", "contact:2")]].concat();
+        check(&again, |i| i.members(&key("contact:2")), &["contact:1", "contact:2"]);
+    }
+
+    #[test]
+    fn a_circle_of_merges_ends() {
+        let events = [
+            merge(1, "contact:1", "contact:2"),
+            merge(2, "contact:2", "contact:3"),
+            merge(3, "contact:3", "contact:1"),
+        ];
+        for name in ["contact:1", "contact:2", "contact:3"] {
+            check(&events, |i| vec![i.canonical(&key(name))], &["contact:1"]);
+            check(&events, |i| i.members(&key(name)), &["contact:1", "contact:2", "contact:3"]);
+        }
+    }
+
+    #[test]
+    fn a_deal_folds_its_contacts_and_shows_on_theirs() {
+        let events = [stage(1, "deal:D", "contact:1"), merge(2, "contact:1", "contact:2")];
+        check(&events, |i| i.members(&key("deal:D")), &["contact:1", "contact:2", "deal:D"]);
+        check(&events, |i| i.members(&key("contact:2")), &["contact:1", "contact:2"]);
+        check(&events, |i| i.deals(&key("contact:2")), &["deal:D"]);
+        check(&events, |i| i.dependents(&key("contact:2")), &["contact:2", "deal:D"]);
+        check(&events, |i| i.dependents(&key("deal:D")), &["contact:1", "contact:2", "deal:D"]);
     }
 }

@@ -29,7 +29,8 @@ use super::statistics::pct;
 pub use super::view::{View, ViewError};
 
 /// The document of `key`. `history` must hold the facts of every record in `identity.sources(key)`, as digested under
-/// the same `settings`; facts of other records are ignored.
+/// the same `settings`; facts of other records are ignored. It must have heard of every version of these events, also of
+/// one that names other records, and of every retraction and erasure.
 pub fn document(
     key: &RecordKey,
     history: &History,

@@ -4,7 +4,7 @@
 //! finding them better, or spoke of leaving for somebody who is not named. Rule `stance`: they named a competitor, and
 //! speak at least as well of it as of us. Severity 1 for a stance, 2 for a cue, 3 for cues in several interactions.
 //!
-//! Where nothing is said of us anywhere in these days, a stance needs sentences that speak well of the competitor.
+//! Where nothing is said of us anywhere in these days, a stance needs more mentions that are positive than negative.
 
 use serde_json::json;
 
@@ -27,7 +27,7 @@ pub fn judge<'a>(reading: &Reading<'a>) -> Option<Raised<'a>> {
         let (them, us) = (talk.them.value(), talk.us.value());
         let leans = match (them, us) {
             (Some(them), Some(us)) => them >= us,
-            (Some(them), None) => them > 0.0,
+            (Some(_), None) => talk.sentiment.positive > talk.sentiment.negative,
             (None, _) => false,
         };
         if leans {
