@@ -37,11 +37,15 @@ impl Measures {
         let measures = Self { model: model.into() };
         let model = &measures.model;
         counter!(BATCHES, "model" => model.clone()).increment(0);
+        for of_batch in [BATCH_TOKENS, FORWARD] {
+            let _ = histogram!(of_batch, "model" => model.clone());
+        }
         for lane in [Lane::Interactive, Lane::Bulk] {
             let lane_name = name(lane);
             for total in [TEXTS, TOKENS, REJECTED, EXPIRED] {
                 counter!(total, "model" => model.clone(), "lane" => lane_name).increment(0);
             }
+            let _ = histogram!(QUEUE_WAIT, "model" => model.clone(), "lane" => lane_name);
             measures.queue_tokens(lane, 0);
         }
         measures

@@ -1,8 +1,8 @@
 //! The life of a request: admitted, tokenised off the async threads, queued, answered from shared forward passes.
 //!
 //! One thread runs forward passes back to back and takes what waits each time it is free: a lone request goes at once,
-//! and batches grow by themselves while it is busy. Tokenising has threads of its own, by lane, so that the next batch
-//! is made ready during the forward of the one before and a large bulk request does not stand in a chat's way.
+//! and batches grow by themselves while it is busy. Tokenising and putting answers together have threads of their own,
+//! by lane, so that they overlap with forward passes and a large bulk request does not stand in a chat's way.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -49,8 +49,9 @@ pub struct Server {
     queue_tokens_max: usize,
     state: Mutex<State>,
     work_waits: Condvar,
-    interactive_tokenizing: rayon::ThreadPool,
-    bulk_tokenizing: rayon::ThreadPool,
+    /// Threads that tokenise and put answers together, by lane.
+    interactive_aside: rayon::ThreadPool,
+    bulk_aside: rayon::ThreadPool,
 }
 
 struct State {
@@ -111,8 +112,8 @@ impl Server {
                 stopped: false,
             }),
             work_waits: Condvar::new(),
-            interactive_tokenizing: pool("tokenize", threads)?,
-            bulk_tokenizing: pool("tokenize-bulk", threads.div_ceil(2))?,
+            interactive_aside: pool("tokenize", threads)?,
+            bulk_aside: pool("tokenize-bulk", threads.div_ceil(2))?,
             model: Arc::new(model),
         });
         let of_thread = server.clone();
@@ -144,18 +145,21 @@ impl Server {
             }
         })?;
         let (reply, answer) = oneshot::channel();
-        let pool = match options.lane {
-            Lane::Interactive => &self.interactive_tokenizing,
-            Lane::Bulk => &self.bulk_tokenizing,
-        };
         let server = self.clone();
-        pool.spawn(move || {
-            // A panic here would end the process; caught, it ends this request: its reply is dropped.
-            let _ = catch_unwind(AssertUnwindSafe(|| {
-                server.prepare(texts, options, admission, arrived, reply);
-            }));
-        });
+        self.aside(options.lane, move || server.prepare(texts, options, admission, arrived, reply));
         Ok(answer)
+    }
+
+    /// Runs `job` on the lane's own threads, beside forward passes.
+    fn aside(&self, lane: Lane, job: impl FnOnce() + Send + 'static) {
+        let pool = match lane {
+            Lane::Interactive => &self.interactive_aside,
+            Lane::Bulk => &self.bulk_aside,
+        };
+        pool.spawn(move || {
+            // A panic here would end the process; caught, it ends one request: its reply is dropped.
+            let _ = catch_unwind(AssertUnwindSafe(job));
+        });
     }
 
     fn prepare(
@@ -223,7 +227,7 @@ impl Server {
         }
     }
 
-    fn run(&self) {
+    fn run(self: Arc<Self>) {
         while let Some(batch) = self.next_batch() {
             self.run_batch(batch);
         }
@@ -266,7 +270,7 @@ impl Server {
         BatchLimits { batch_tokens_max: tokens_in(BATCH_TIME), bulk_tokens_max: tokens_in(BULK_TIME) }
     }
 
-    fn run_batch(&self, batch: Vec<Work>) {
+    fn run_batch(self: &Arc<Self>, batch: Vec<Work>) {
         let begun = Instant::now();
         for work in &batch {
             work.request.admission.release(work.tokens);
@@ -297,7 +301,8 @@ impl Server {
             let spent = if first_of_batch { spent } else { Duration::ZERO };
             last = Some(&work.request);
             if work.request.record(work.text, work.window, reading, spent) {
-                self.answer(&work.request);
+                let (server, request) = (self.clone(), work.request.clone());
+                self.aside(request.options.lane, move || server.answer(&request));
             }
         }
     }

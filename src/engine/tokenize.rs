@@ -45,7 +45,7 @@ impl Tokenizer {
     }
 
     pub fn encode(&self, text: &str) -> Result<Tokens, TextError> {
-        let read = &text[..text.floor_char_boundary(TEXT_BYTES_MAX)];
+        let read = &text[..floor_boundary(text, TEXT_BYTES_MAX)];
         let encoding =
             self.inner.encode(read, false).map_err(|e| TextError::Tokenizer(format!("tokenizer: {e}")))?;
         let kept = encoding.len().min(TEXT_TOKENS_MAX);
@@ -55,8 +55,8 @@ impl Tokenizer {
             offsets: encoding.get_offsets()[..kept]
                 .iter()
                 .map(|(start, end)| {
-                    let end = read.floor_char_boundary(*end);
-                    read.floor_char_boundary(*start).min(end)..end
+                    let end = floor_boundary(read, *end);
+                    floor_boundary(read, *start).min(end)..end
                 })
                 .collect(),
             truncated: kept < encoding.len() || read.len() < text.len(),
@@ -82,6 +82,15 @@ impl Tokenizer {
     pub fn id_max(&self) -> u32 {
         self.inner.get_vocab(true).into_values().max().unwrap_or(0)
     }
+}
+
+/// The last character boundary at or before `byte`, and inside the text.
+fn floor_boundary(text: &str, byte: usize) -> usize {
+    let mut at = byte.min(text.len());
+    while !text.is_char_boundary(at) {
+        at -= 1;
+    }
+    at
 }
 
 /// The range of tokens that lie in the byte range `bytes`. A token belongs where it ends; `offsets` is in text order.
