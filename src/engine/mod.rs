@@ -175,6 +175,19 @@ impl Engine {
         let model = pack::locate(options.pack.as_deref())
             .and_then(|dir| Model::open(&dir, options))
             .map_err(|e| EngineError::Model(e.to_string()))?;
+        let executor = model.executor.info();
+        tracing::info!(
+            model = model.reference.name,
+            revision = model.reference.revision,
+            device = executor.device,
+            device_reason = model.device_reason,
+            precision = executor.precision,
+            precision_reason = model.precision_reason,
+            threads = executor.threads,
+            kernel = executor.kernel,
+            tokens_per_s = model.tokens_per_s.round(),
+            "model loaded"
+        );
         let server = Server::start(model, options.batch_tokens_max, options.queue_tokens_max)?;
         Ok(Engine { running: Arc::new(Running { server }) })
     }
