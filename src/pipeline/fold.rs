@@ -4,7 +4,11 @@
 //! document that comes out with the same content keeps its bytes and its stamps. How a document is made of a history is
 //! for insight to know.
 
-use std::{collections::BTreeMap, panic, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    panic,
+    sync::Arc,
+};
 
 use jiff::Timestamp;
 use rayon::prelude::*;
@@ -72,8 +76,7 @@ impl Held {
         settings: &Arc<TenantSettings>,
         up_to: u64,
     ) -> Result<Held, StoreError> {
-        let mut history = History::new();
-        history.redigest(&settings.fold);
+        let history = History::with_lexicon(settings.lexicon.clone());
         let rows = store.history(tenant, &family.sources)?;
         let mut held = Held {
             history,
@@ -94,6 +97,11 @@ impl Held {
         self.interactions += 1;
         self.received_at = self.received_at.max(Some(fact.entry.received_at));
         self.history.apply(fact.entry.clone());
+    }
+
+    /// Whether an event names this customer.
+    pub fn is_known(&self) -> bool {
+        self.known
     }
 
     pub fn history(&self) -> &History {
@@ -213,22 +221,25 @@ impl Folder {
         applied: u64,
     ) -> Result<Folded, StoreError> {
         let customers = &self.shared.customers;
+        let mut touched: BTreeMap<TenantRecord, Touch> = BTreeMap::new();
+        let dependents = |fact: &Fact| -> BTreeSet<RecordKey> {
+            customers.with(&fact.tenant, |identity| {
+                fact.records.iter().flat_map(|record| identity.dependents(record)).collect()
+            })
+        };
         for fact in facts {
             let data = &fact.entry.event.data;
             if ties_records(data) || matches!(data, EventData::InteractionRetracted(_)) {
+                // Those that depended on it before; the loop below finds those that do now.
+                for key in dependents(fact) {
+                    touched.entry((fact.tenant.clone(), key)).or_default();
+                }
                 customers.apply(&fact.tenant, &fact.entry.event);
             }
         }
-        let mut touched: BTreeMap<TenantRecord, Touch> = BTreeMap::new();
         for (index, fact) in facts.iter().enumerate() {
-            let documents = customers.with(&fact.tenant, |identity| {
-                fact.records.iter().flat_map(|r| identity.dependents(r)).collect::<Vec<_>>()
-            });
-            for key in documents {
-                let touch = touched.entry((fact.tenant.clone(), key)).or_default();
-                if touch.facts.last() != Some(&index) {
-                    touch.facts.push(index);
-                }
+            for key in dependents(fact) {
+                touched.entry((fact.tenant.clone(), key)).or_default().facts.push(index);
             }
         }
         for DirtyMark { record: (tenant, key), .. } in dirty {
@@ -323,7 +334,7 @@ impl Work {
                 };
                 let held = self.held.insert(held);
                 if held.settings.generation != settings.generation {
-                    held.history.redigest(&settings.fold);
+                    held.history.redigest_with(settings.lexicon.clone());
                     held.settings = settings.clone();
                 }
                 for index in &self.touch.facts {

@@ -233,8 +233,7 @@ impl Pipeline {
         self.inner.shared.settings.of(tenant).document(name)
     }
 
-    /// Replaces a settings document and recomputes what it touches, in the background. `signals` and `routing` are
-    /// kept, and nothing reads them yet.
+    /// Replaces a settings document and recomputes what it touches, in the background.
     pub async fn put_setting(
         &self,
         tenant: &Tenant,

@@ -266,6 +266,9 @@ fn load(shared: &Shared, tenant: &Tenant, key: &RecordKey) -> Result<Option<Foun
     let Some(family) = family else { return Ok(None) };
     let settings = shared.settings.of(tenant);
     let held = Held::load(&*shared.store, tenant, &family, &settings, shared.applied())?;
+    if !held.is_known() {
+        return Ok(None);
+    }
     Ok(Some(Found { key, sources: family.sources, held }))
 }
 

@@ -1,7 +1,6 @@
 //! Settings documents: read, checked and held in memory for the fold.
 //!
-//! `competitors`, `modules`, `channels`, `watchlists` and `labels` are what the documents are made with. `signals` and
-//! `routing` take any object and keep it; nothing reads them yet.
+//! The meaning of each is insight's; here they get a shape on the outside, limits, and refusals that say where.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -12,7 +11,12 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{PipelineError, SETTINGS, Setting, Tenant};
 use crate::{
-    insight::settings::{Channel, Competitor, LabelRules, Module, Settings, Watchlist},
+    insight::{
+        lexicon::Lexicon,
+        settings::{
+            Channel, Competitor, LabelRules, Module, Route, Settings, SignalRule, Watchlist, standard_signals,
+        },
+    },
     store::{Store, StoreError},
 };
 
@@ -43,6 +47,18 @@ struct Watchlists {
     watchlists: Vec<Watchlist>,
 }
 
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Signals {
+    signals: Vec<SignalRule>,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Routing {
+    routing: Vec<Route>,
+}
+
 /// A settings document that was found good.
 pub enum Checked {
     Competitors(Vec<Competitor>),
@@ -50,8 +66,8 @@ pub enum Checked {
     Channels(Vec<Channel>),
     Watchlists(Vec<Watchlist>),
     Labels(LabelRules),
-    /// Kept for what is still to come.
-    Unread,
+    Signals(Vec<SignalRule>),
+    Routing(Vec<Route>),
 }
 
 /// Reads the body of a settings document; answers with its meaning and the form to keep.
@@ -101,9 +117,22 @@ pub fn check(name: &str, body: &str, phrases_max: usize) -> Result<(Checked, Str
             }
             Ok((Checked::Labels(rules.clone()), write(&rules)))
         }
-        "signals" | "routing" => {
-            let object: serde_json::Map<String, serde_json::Value> = read(body)?;
-            Ok((Checked::Unread, write(&object)))
+        "signals" => {
+            let document: Signals = read(body)?;
+            let mut budget = Phrases::new(phrases_max);
+            for (i, rule) in document.signals.iter().enumerate() {
+                budget.take(&format!("/signals/{i}/id"), &rule.id)?;
+            }
+            Ok((Checked::Signals(document.signals.clone()), write(&document)))
+        }
+        "routing" => {
+            let document: Routing = read(body)?;
+            let mut budget = Phrases::new(phrases_max);
+            for (i, route) in document.routing.iter().enumerate() {
+                budget.take(&format!("/routing/{i}/label"), &route.label)?;
+                budget.take(&format!("/routing/{i}/team"), &route.team)?;
+            }
+            Ok((Checked::Routing(document.routing.clone()), write(&document)))
         }
         other => Err(PipelineError::UnknownSetting(other.into())),
     }
@@ -117,7 +146,8 @@ fn default_body(name: &str) -> String {
         "channels" => write(&Channels::default()),
         "watchlists" => write(&Watchlists::default()),
         "labels" => write(&LabelRules::default()),
-        _ => "{}".into(),
+        "signals" => write(&Signals { signals: standard_signals() }),
+        _ => write(&Routing::default()),
     }
 }
 
@@ -192,13 +222,22 @@ fn write(document: &impl Serialize) -> String {
     serde_json::to_string(document).unwrap_or_default()
 }
 
-/// All settings of a tenant, read and unread.
-#[derive(Default)]
+/// All settings of a tenant.
 pub struct TenantSettings {
+    /// What the documents are made with.
     pub fold: Settings,
+    /// The phrases of `fold`, which all histories share.
+    pub lexicon: Arc<Lexicon>,
     /// Sum of all versions: grows with every change.
     pub generation: u64,
     bodies: BTreeMap<String, Setting>,
+}
+
+impl Default for TenantSettings {
+    fn default() -> Self {
+        let fold = Settings::default();
+        Self { lexicon: Arc::new(Lexicon::new(&fold)), fold, generation: 0, bodies: BTreeMap::new() }
+    }
 }
 
 impl TenantSettings {
@@ -222,17 +261,21 @@ impl TenantSettings {
                 fold.labels = rules;
                 fold.labels_version = setting.version;
             }
-            Checked::Unread => {}
+            Checked::Signals(rules) => fold.signals = rules,
+            Checked::Routing(routes) => fold.routing = routes,
         }
         let mut bodies = self.bodies.clone();
         bodies.insert(name.into(), setting);
-        Self { fold, generation: bodies.values().map(|s| s.version).sum(), bodies }
+        let generation = bodies.values().map(|s| s.version).sum();
+        Self { lexicon: Arc::new(Lexicon::new(&fold)), fold, generation, bodies }
     }
 }
 
 /// The settings of all tenants.
 pub struct SettingsTable {
     tenants: RwLock<HashMap<Tenant, Arc<TenantSettings>>>,
+    /// For tenants that have put nothing.
+    standard: Arc<TenantSettings>,
     /// Held by a put, so that two come to memory in the order in which they came to the store.
     putting: Mutex<()>,
 }
@@ -242,22 +285,22 @@ impl SettingsTable {
         let mut tenants: HashMap<Tenant, Arc<TenantSettings>> = HashMap::new();
         for (tenant, name, setting) in store.settings()? {
             // The limit was kept when it was put; a lower one today must not lose it.
-            let checked = match check(&name, &setting.body, usize::MAX) {
-                Ok((checked, _)) => checked,
+            match check(&name, &setting.body, usize::MAX) {
+                Ok((checked, _)) => {
+                    let all = tenants.entry(tenant).or_default();
+                    *all = Arc::new(all.with(&name, setting, checked));
+                }
                 Err(error) => {
                     tracing::error!(name, %error, "a stored setting cannot be read; its default stands in");
-                    Checked::Unread
                 }
-            };
-            let all = tenants.entry(tenant).or_default();
-            *all = Arc::new(all.with(&name, setting, checked));
+            }
         }
-        Ok(Self { tenants: RwLock::new(tenants), putting: Mutex::default() })
+        Ok(Self { tenants: RwLock::new(tenants), standard: Arc::default(), putting: Mutex::default() })
     }
 
     pub fn of(&self, tenant: &Tenant) -> Arc<TenantSettings> {
         let tenants = self.tenants.read().unwrap_or_else(PoisonError::into_inner);
-        tenants.get(tenant).cloned().unwrap_or_default()
+        tenants.get(tenant).unwrap_or(&self.standard).clone()
     }
 
     /// Stores a checked document as the next version and takes it over.
@@ -307,9 +350,10 @@ mod tests {
         assert_eq!(pointer, "/modules/0/enabled");
         let (pointer, _) = refusal("labels", r#"{"negative_share_min": 1.5}"#);
         assert_eq!(pointer, "/negative_share_min");
-        let (_, detail) = refusal("signals", "[]");
-        assert!(detail.contains("map"), "{detail}");
-        let (_, detail) = refusal("routing", "{} {}");
+        let (pointer, detail) = refusal("signals", r#"{"signals":[{"id":"s","any":[{"on":"telepathy"}]}]}"#);
+        assert_eq!(pointer, "/signals/0/any/0");
+        assert!(detail.contains("telepathy"), "{detail}");
+        let (_, detail) = refusal("routing", r#"{"routing":[]} {}"#);
         assert!(detail.contains("trailing"), "{detail}");
         assert!(matches!(check("colours", "{}", 3), Err(PipelineError::UnknownSetting(_))));
     }
@@ -318,7 +362,7 @@ mod tests {
     fn every_default_can_be_put() {
         for name in SETTINGS {
             let body = TenantSettings::default().document(name).unwrap().body;
-            assert_eq!(check(name, &body, 3).unwrap().1, body, "{name}");
+            assert_eq!(check(name, &body, 20).unwrap().1, body, "{name}");
         }
     }
 }

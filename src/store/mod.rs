@@ -185,6 +185,8 @@ pub enum StoreError {
     Foreign(String),
     #[error("readers kept the write-ahead log open, so what was deleted may still be in it")]
     NotScrubbed,
+    #[error("what was deleted may still be in the file: {0}")]
+    Scrub(std::io::Error),
     #[error("the store was written by a newer hearken (schema {found}, this one knows {known})")]
     Newer { found: i64, known: i64 },
     #[error("{0} is not a store that this build knows; use sqlite:PATH")]
@@ -258,7 +260,8 @@ pub trait Store: Send + Sync + 'static {
     /// nothing. `None` where the event that asks for it was here before. [`Store::scrub`] completes it.
     fn erase(&self, erasure: Erasure) -> Result<Option<Erased>, StoreError>;
 
-    /// Removes what deleted rows left in files that are still open (the write-ahead log).
+    /// Removes what deleted rows left in files: in the write-ahead log, and in unused parts of pages. Reads the whole
+    /// store.
     fn scrub(&self) -> Result<(), StoreError>;
 
     /// Writes a consistent copy while others go on reading and writing.

@@ -1,14 +1,14 @@
 //! Deleting for good: rows that are erased, and the copies of them that SQLite's files would keep.
 //!
-//! `secure_delete` overwrites what leaves a page, but pages of the write-ahead log live on until it is cut off; that is
-//! [`scrub`]. Which events fall with a record and which only lose its name is the caller's to say.
+//! `secure_delete` overwrites what leaves a page, but pages of the write-ahead log live on until it is cut off, and so do
+//! copies of rows that moved between pages ([`gaps`]); both end in [`scrub`]. Which events fall with a record and which only lose its name is the caller's to say.
 
-use std::{collections::BTreeSet, thread, time::Duration};
+use std::{collections::BTreeSet, fs::File, path::Path, thread, time::Duration};
 
 use rusqlite::{Connection, params};
 use sha2::{Digest, Sha256};
 
-use super::{super::*, writer};
+use super::{super::*, gaps, schema, writer};
 
 /// How often a scrub tries while readers hold the log, and the pause between two tries.
 const SCRUB_TRIES_MAX: usize = 20;
@@ -75,8 +75,19 @@ pub fn erase(connection: &mut Connection, erasure: &Erasure) -> Result<Option<Er
     Ok(Some(Erased { events, shared: shared.into_iter().collect(), receipt }))
 }
 
-/// Moves everything into the main file, where deleted rows are overwritten, and empties the write-ahead log.
-pub fn scrub(connection: &Connection) -> Result<(), StoreError> {
+/// Moves everything into the main file, where deleted rows are overwritten, empties the write-ahead log, and cleans
+/// pages of copies that SQLite left behind. The connection is opened anew, since its cache still has these.
+pub fn scrub(connection: &mut Connection, path: &Path, file: &File) -> Result<(), StoreError> {
+    empty_log(connection)?;
+    if gaps::clean(file).map_err(StoreError::Scrub)?.is_none() {
+        connection.execute_batch("VACUUM")?;
+        empty_log(connection)?;
+    }
+    *connection = schema::open_writer(path)?;
+    Ok(())
+}
+
+fn empty_log(connection: &Connection) -> Result<(), StoreError> {
     for _ in 0..SCRUB_TRIES_MAX {
         let busy: i64 = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
         if busy == 0 {

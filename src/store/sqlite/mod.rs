@@ -2,16 +2,18 @@
 //!
 //! One thread owns the only connection that writes ([`writer`]); readers take theirs from a small pool ([`reader`]). A
 //! batch is on disk when its call returns (`synchronous=FULL`), and what is deleted is overwritten
-//! (`secure_delete=ON`, and the WAL is truncated after an erasure).
+//! (`secure_delete=ON`); [`erase`] sees to what SQLite leaves elsewhere.
 
 mod erase;
+mod gaps;
 mod reader;
 mod schema;
 mod writer;
 
 use std::{
+    fs::File,
     path::{Path, PathBuf},
-    sync::Mutex,
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use rusqlite::Connection;
@@ -21,7 +23,17 @@ use super::*;
 pub struct SqliteStore {
     path: PathBuf,
     writer: writer::Writer,
-    readers: Mutex<Vec<Connection>>,
+    readers: Mutex<Readers>,
+    /// For scrubbing. Opened once and closed last: to close any handle of a file takes away the locks that this process
+    /// has on it.
+    file: Arc<File>,
+}
+
+#[derive(Default)]
+struct Readers {
+    idle: Vec<Connection>,
+    /// Grows with every scrub; what was opened before may still hold what is scrubbed, and is not used again.
+    scrubs: u64,
 }
 
 /// Connections that are kept for readers; more are opened for a burst and closed after it.
@@ -37,21 +49,37 @@ impl SqliteStore {
             })?;
         }
         let connection = schema::open_writer(path)?;
-        Ok(Self { path: path.into(), writer: writer::Writer::start(connection), readers: Mutex::default() })
+        let file = File::options().read(true).write(true).open(path).map_err(|e| StoreError::Open {
+            path: path.display().to_string(),
+            source: rusqlite::Error::ToSqlConversionFailure(Box::new(e)),
+        })?;
+        Ok(Self {
+            path: path.into(),
+            writer: writer::Writer::start(connection),
+            readers: Mutex::default(),
+            file: Arc::new(file),
+        })
     }
 
     fn read<T>(&self, query: impl FnOnce(&Connection) -> Result<T, StoreError>) -> Result<T, StoreError> {
-        let idle = self.readers.lock().unwrap_or_else(|e| e.into_inner()).pop();
+        let (idle, scrubs) = {
+            let mut readers = self.readers();
+            (readers.idle.pop(), readers.scrubs)
+        };
         let connection = match idle {
             Some(connection) => connection,
             None => schema::open_reader(&self.path)?,
         };
         let answer = query(&connection);
-        let mut idle = self.readers.lock().unwrap_or_else(|e| e.into_inner());
-        if idle.len() < IDLE_READERS_MAX {
-            idle.push(connection);
+        let mut readers = self.readers();
+        if readers.scrubs == scrubs && readers.idle.len() < IDLE_READERS_MAX {
+            readers.idle.push(connection);
         }
         answer
+    }
+
+    fn readers(&self) -> MutexGuard<'_, Readers> {
+        self.readers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -139,10 +167,16 @@ impl Store for SqliteStore {
     }
 
     fn scrub(&self) -> Result<(), StoreError> {
-        self.writer.run(|c| erase::scrub(c))
+        let (path, file) = (self.path.clone(), self.file.clone());
+        self.writer.run(move |c| erase::scrub(c, &path, &file))?;
+        let mut readers = self.readers();
+        readers.scrubs += 1;
+        readers.idle.clear();
+        Ok(())
     }
 
     fn backup(&self, path: &Path) -> Result<(), StoreError> {
-        self.read(|c| reader::backup(c, path))
+        // A connection of its own: no cache from before a scrub.
+        reader::backup(&schema::open_reader(&self.path)?, path)
     }
 }
