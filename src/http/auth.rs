@@ -7,8 +7,9 @@ use std::{marker::PhantomData, sync::Arc};
 
 use axum::{
     extract::FromRequestParts,
-    http::{HeaderMap, HeaderValue, header, request::Parts},
+    http::{HeaderMap, HeaderValue, Method, header, request::Parts},
 };
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use sha2::{Digest, Sha256};
 
 use super::{
@@ -58,8 +59,14 @@ impl<S: scope::Needed> FromRequestParts<AppState> for Caller<S> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
-        let tenant = state.keys.admit(&parts.headers, S::SCOPE)?;
+        let tenant = state.keys.admit(&parts.method, &parts.headers, S::SCOPE)?;
         Ok(Caller { tenant, _scope: PhantomData })
+    }
+}
+
+impl<S> From<Caller<S>> for Tenant {
+    fn from(caller: Caller<S>) -> Tenant {
+        caller.tenant
     }
 }
 
@@ -83,14 +90,14 @@ impl Keys {
     }
 
     /// The tenant of a caller who may do what needs `scope`. Without keys everybody may do everything.
-    fn admit(&self, headers: &HeaderMap, scope: Option<Scope>) -> Result<Tenant, Problem> {
+    fn admit(&self, method: &Method, headers: &HeaderMap, scope: Option<Scope>) -> Result<Tenant, Problem> {
         if self.0.is_empty() {
             return Ok(Tenant::default());
         }
-        let Some(given) = bearer(headers) else {
-            return Err(unauthorized("this server needs an API key: Authorization: Bearer KEY"));
+        let Some(given) = bearer(headers).or_else(|| basic(method, headers)) else {
+            return Err(unauthorized(headers, "this server needs an API key: Authorization: Bearer KEY"));
         };
-        let key = self.find(given).ok_or_else(|| unauthorized("the API key is not known"))?;
+        let key = self.find(&given).ok_or_else(|| unauthorized(headers, "the API key is not known"))?;
         match scope {
             Some(scope) if !key.scopes.contains(&scope) && !key.scopes.contains(&Scope::Admin) => {
                 let detail = format!("the key does not have the scope {:?}", scope.name());
@@ -114,14 +121,36 @@ impl Keys {
     }
 }
 
-fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let (scheme, key) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
+fn bearer(headers: &HeaderMap) -> Option<String> {
+    credentials(headers, "bearer").map(str::to_owned)
 }
 
-fn unauthorized(detail: &str) -> Problem {
+/// The key as the password of a browser's sign-in, for reading only: a browser sends it along with whatever another
+/// site makes it ask for.
+fn basic(method: &Method, headers: &HeaderMap) -> Option<String> {
+    if !method.is_safe() {
+        return None;
+    }
+    let decoded = BASE64_STANDARD.decode(credentials(headers, "basic")?).ok()?;
+    let (_name, key) = std::str::from_utf8(&decoded).ok()?.split_once(':')?;
+    Some(key.to_owned())
+}
+
+fn credentials<'a>(headers: &'a HeaderMap, scheme: &str) -> Option<&'a str> {
+    let (given, rest) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    given.eq_ignore_ascii_case(scheme).then(|| rest.trim())
+}
+
+/// A browser is asked to sign in; any other client is told of the header.
+fn unauthorized(headers: &HeaderMap, detail: &str) -> Problem {
+    let accept = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or("");
+    let challenge = if accept.contains("text/html") {
+        "Basic realm=\"hearken: the API key is the password\""
+    } else {
+        "Bearer realm=\"hearken\""
+    };
     Problem::new(problem::UNAUTHORIZED, detail)
-        .with_header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"hearken\""))
+        .with_header(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge))
 }
 
 #[cfg(test)]
@@ -138,11 +167,15 @@ mod tests {
     }
 
     fn status(authorization: Option<&str>, scope: Option<Scope>) -> Result<String, u16> {
+        status_of(&Method::GET, authorization, scope)
+    }
+
+    fn status_of(method: &Method, authorization: Option<&str>, scope: Option<Scope>) -> Result<String, u16> {
         let mut headers = HeaderMap::new();
         if let Some(value) = authorization {
             headers.insert(header::AUTHORIZATION, value.parse().unwrap());
         }
-        keys().admit(&headers, scope).map(|t| t.0.to_string()).map_err(|p| p.status().as_u16())
+        keys().admit(method, &headers, scope).map(|t| t.0.to_string()).map_err(|p| p.status().as_u16())
     }
 
     #[test]
@@ -155,10 +188,22 @@ mod tests {
 
     #[test]
     fn without_a_good_key_nothing_opens() {
-        for authorization in
-            [None, Some("Bearer readerx"), Some("Bearer "), Some("Basic cmVhZGVy"), Some("reader")]
-        {
+        for authorization in [
+            None,
+            Some("Bearer readerx"),
+            Some("Bearer "),
+            Some("Basic cmVhZGVy"),
+            Some("Basic %"),
+            Some("reader"),
+        ] {
             assert_eq!(status(authorization, None), Err(401), "{authorization:?}");
         }
+    }
+
+    #[test]
+    fn a_browser_signs_in_with_the_key_as_password_to_read() {
+        let x_reader = Some("Basic eDpyZWFkZXI=");
+        assert_eq!(status_of(&Method::GET, x_reader, None), Ok("a".into()));
+        assert_eq!(status_of(&Method::POST, x_reader, None), Err(401));
     }
 }

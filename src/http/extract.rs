@@ -81,9 +81,9 @@ pub fn media_type(headers: &HeaderMap) -> String {
 
 fn require_json(headers: &HeaderMap) -> Result<(), Problem> {
     let given = media_type(headers);
-    let is_json = given.is_empty()
-        || given == "application/json"
-        || (given.starts_with("application/") && given.ends_with("+json"));
+    // A body without a type is refused: browsers let any site send one, and with it whatever the reader may do.
+    let is_json =
+        given == "application/json" || (given.starts_with("application/") && given.ends_with("+json"));
     if is_json { Ok(()) } else { Err(unsupported(&given, &["application/json"])) }
 }
 
@@ -143,6 +143,14 @@ pub fn text(bytes: &[u8]) -> Result<&str, Problem> {
     })
 }
 
+/// Runs what would hold up other requests (reading a large body) on a thread of its own.
+pub async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Problem> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| {
+        tracing::error!(%error, "a request could not be read");
+        Problem::new(problem::INTERNAL, "the server failed while it read this request")
+    })
+}
+
 /// Reads JSON; a problem says the line and column where it is broken, or points at what does not fit.
 pub fn parse_json<'a, T: serde::Deserialize<'a>>(text: &'a str) -> Result<T, Problem> {
     let mut json = serde_json::Deserializer::from_str(text);
@@ -154,12 +162,18 @@ pub fn parse_json<'a, T: serde::Deserialize<'a>>(text: &'a str) -> Result<T, Pro
     Ok(value)
 }
 
+/// Whether JSON could not be read because a string escapes half a surrogate pair, as serde_json words it.
+pub fn is_half_pair(error: &serde_json::Error) -> bool {
+    let text = error.to_string();
+    ["surrogate", "end of hex escape", "invalid unicode code point"].iter().any(|words| text.contains(words))
+}
+
 fn json_problem(error: serde_json::Error, pointer: String) -> Problem {
     if error.is_data() {
         return Problem::at(problem::INVALID_BODY, pointer, error.to_string());
     }
     let text = error.to_string();
-    let advice = if text.contains("surrogate") {
+    let advice = if is_half_pair(&error) {
         "; an escaped character beyond U+FFFF needs both halves of its pair, and one half alone is no character"
     } else if text.starts_with("EOF") {
         "; the body ends too early"

@@ -9,19 +9,23 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
 use super::layers::bytes_response;
 
+/// Tokens of a forward pass.
+const TOKENS: &[f64] = &[8.0, 32.0, 128.0, 512.0, 1024.0, 2048.0, 4096.0, 8192.0, 16384.0, 65536.0];
+
 static RECORDER: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
 
 /// Seconds; from a document in memory to a long batch on a slow machine.
-const REQUEST_SECONDS: &[f64] = &[
+const SECONDS: &[f64] = &[
     0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
     10.0, 60.0,
 ];
 
-/// Installs the recorder, unless that was done before.
+/// Installs the recorder, unless that was done before. What counts earlier than this counts for nothing.
 pub fn install() {
     RECORDER.get_or_init(|| {
         let builder = PrometheusBuilder::new()
-            .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), REQUEST_SECONDS)
+            .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), SECONDS)
+            .and_then(|b| b.set_buckets_for_metric(Matcher::Suffix("_tokens".into()), TOKENS))
             .ok()?;
         let handle = match builder.install_recorder() {
             Ok(handle) => handle,

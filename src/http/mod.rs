@@ -5,17 +5,33 @@
 
 use std::{future::Future, sync::Arc};
 
-use axum::Router;
+use axum::{Router, extract::FromRef};
 use tokio::sync::{Mutex, watch};
 
-use crate::{config::Config, engine::Engine, pipeline::Pipeline};
+use crate::{config::Config, engine::Engine, pages, pipeline::Pipeline};
 
 pub mod auth;
 pub mod extract;
 pub mod problem;
 
+pub mod score;
+pub mod scored;
+
+pub mod cloudevent;
+pub mod events;
+
+pub mod interactions;
+pub mod records;
+pub mod stream;
+
+pub mod settings;
+
+pub mod compat;
+pub mod info;
+
 pub mod docs;
 pub mod health;
+pub mod openapi;
 
 pub mod layers;
 pub mod metrics;
@@ -52,7 +68,7 @@ impl AppState {
     }
 
     /// Resolves when [`AppState::close`] was called.
-    pub fn closed(&self) -> impl Future<Output = ()> + Send + 'static {
+    pub fn closed(&self) -> impl Future<Output = ()> + Send + use<> {
         let mut closing = self.closing.subscribe();
         async move {
             // An error means that the state is gone, which is closed as well.
@@ -61,11 +77,30 @@ impl AppState {
     }
 }
 
+impl FromRef<AppState> for Pipeline {
+    fn from_ref(state: &AppState) -> Pipeline {
+        state.pipeline.clone()
+    }
+}
+
 /// Every route of the server.
 pub fn router(state: AppState) -> Router {
     metrics::install();
-    let timed = Router::new().merge(health::routes()).merge(docs::routes());
+    let timed = Router::new()
+        .merge(score::routes())
+        .merge(records::routes())
+        .merge(interactions::routes())
+        .merge(stream::routes())
+        .merge(settings::routes())
+        .merge(compat::tei::routes())
+        .merge(info::routes())
+        .merge(health::routes())
+        .merge(openapi::routes())
+        .merge(docs::routes())
+        .merge(pages::router::<AppState, auth::Caller<auth::scope::InsightsRead>>());
+    // `POST /v1/events?wait=applied` takes as long as the events need; only the reading of its body is timed.
     let routes = layers::in_time(timed, &state)
+        .merge(events::routes())
         .fallback(problem::not_found)
         .method_not_allowed_fallback(problem::method_not_allowed);
     layers::around(routes).with_state(state)

@@ -229,6 +229,11 @@ impl Pipeline {
         self.inner.applier.send(message).map_err(|_| PipelineError::ShuttingDown)
     }
 
+    /// Whether records of `module` have insights.
+    pub fn module_enabled(&self, tenant: &Tenant, module: &str) -> bool {
+        self.inner.shared.settings.of(tenant).fold.module_enabled(module)
+    }
+
     pub async fn setting(&self, tenant: &Tenant, name: &str) -> Result<Setting, PipelineError> {
         self.inner.shared.settings.of(tenant).document(name)
     }
