@@ -17,30 +17,44 @@ CHECKS = [("sentiment/nsmc", "sentiment"), ("sentiment/goemotions", "sentiment")
           ("share-alike/bitext_cs", "intent")]
 
 
-def checks(net, enc, root, rows):
-    """Public dev splits (600 rows each at most) beside the linear floor trained on authored messages: [(set, task, rows, ours, floor)]."""
-    linear, out = {t: floor.fit(rows, t) for t in ("sentiment", "intent")}, []
-    saved = data.PUBLIC
-    data.PUBLIC = [(f, t, 600, 1.0) for f, t in CHECKS]
-    for (folder, some), (_, task) in zip(data.public(root, "dev").items(), CHECKS):
-        if not some:
-            continue
-        some = [some[i] for i in np.random.RandomState(data.SEED).permutation(len(some))[:600]]
+def check_rows(root):
+    """{folder: (task, rows)}: 600 rows of each check set's dev split at most."""
+    saved, data.PUBLIC = data.PUBLIC, [(f, t, 600, 1.0) for f, t in CHECKS]
+    found = data.public(root, "dev")
+    data.PUBLIC = saved
+    return {f: (t, [found[f][i] for i in np.random.RandomState(data.SEED).permutation(len(found[f]))[:600]]) for f, t in CHECKS if found[f]}
+
+
+def macro(gold, pred):
+    return float(floor.f1_score(gold, pred, average="macro", labels=sorted(set(gold)), zero_division=0))
+
+
+def floor_checks(root, runs, sets, rows):
+    """The linear floor (authored training side) on the check sets, cached: {folder: macro-F1}."""
+    path = os.path.join(runs, "floor-checks.json")
+    if not os.path.exists(path):
+        linear = {t: floor.fit(rows, t) for t in ("sentiment", "intent")}
+        out = {f: macro([r[t] for r in some], linear[t](some).argmax(1).tolist()) for f, (t, some) in sets.items() if t != "keys"}
+        with open(path, "w") as fp:
+            json.dump(out, fp)
+    with open(path) as fp:
+        return json.load(fp)
+
+
+def checks(net, enc, root, runs, rows):
+    """Public dev splits beside the linear floor: [(set, task, rows, ours, floor)]."""
+    sets, out = check_rows(root), []
+    base = floor_checks(root, runs, sets, rows)
+    for folder, (task, some) in sets.items():
         if task == "keys":
-            for r in some:
-                r["sentiment"] = 1
+            some = [{**r, "sentiment": 1} for r in some]
             s, _, _ = evaluate.scores(net, enc, some)
             out.append((folder, "keyphrases (exact F1)", len(some), s["keyphrases"]["all"], None))
             out.append((folder, "polarity of keyphrases (accuracy)", len(some), s["key_polarity_accuracy"], None))
             continue
         logits = evaluate.forward(net, enc.encode(some))
-        gold = [r[task] for r in some]
-        present = sorted(set(gold))
-        ours = floor.f1_score(gold, [int(l[task].argmax()) for l in logits], average="macro", labels=present, zero_division=0)
-        base = floor.f1_score(gold, linear[task](some).argmax(1).tolist(), average="macro", labels=present, zero_division=0)
-        out.append((folder, task, len(some), ours, base))
+        out.append((folder, task, len(some), macro([r[task] for r in some], [int(l[task].argmax()) for l in logits]), base[folder]))
         print("check", out[-1], flush=True)
-    data.PUBLIC = saved
     return out
 
 
@@ -95,9 +109,12 @@ def write(net, enc, root, runs, out, tokenizer, record, with_checks=True):
     ours = {t: {"before": evaluate.ece([l[t] for l in logits], [r[t] for r in test]),
                 "after": evaluate.ece([l[t] for l in logits], [r[t] for r in test], temperatures[t])} for t in ("sentiment", "intent")}
     bf16 = bf16_agreement(net, enc, test[:400], logits[:400])
-    found = {"record": record, "scores": s, "floor": floor.run(root, runs), "floor+phrases": floor.run(root, runs, data.phrases()) if with_checks else None,
+    variants = {g: {k: round(float(v), 4) for k, v in evaluate.keyphrases(test, examples, logits, 0.0, g).items()} for g in ("no", "all", "not-hangul")}
+    print("held-out", {t: {k: round(float(v), 3) for k, v in s[t].items()} for t in ("sentiment", "intent", "emotion")}, flush=True)
+    print("keyphrases by decoding", variants, flush=True)
+    found = {"variants": variants, "record": record, "scores": s, "floor": floor.run(root, runs), "floor+phrases": floor.run(root, runs, data.phrases()) if with_checks else None,
              "ece": ours, "f16_agreement": agree, "bf16_agreement": bf16, "temperatures": temperatures, "o_bias": bias,
-             "checks": checks(net, enc, root, split["train"] + dev) if with_checks else [], "misses": misses(test, logits, temperatures),
+             "checks": checks(net, enc, root, runs, split["train"] + dev) if with_checks else [], "misses": misses(test, logits, temperatures),
              "confusion": {t: confusion(test, logits, t, n) for t, n in (("sentiment", data.SENTIMENT), ("intent", data.INTENT))},
              "counts": {"test": len(test), "dev": len(dev)}}
     with open(os.path.join(runs, "evaluation-%s.json" % time.strftime("%H%M")), "w") as fp:
@@ -127,7 +144,9 @@ def text(f):
     wrong = "\n".join("| %s | %s | %s: %s | %s (%.2f) |" % (l, t, task, g, p, q) for q, l, t, task, g, p in f["misses"])
     with open(os.path.join(data.HERE, "card.md"), encoding="utf-8") as fp_:
         template = fp_.read()
-    values = {"rows": rows, "checks": checks_, "wrong": wrong, "sentiment": "%.3f" % s["sentiment"]["all"], "intent": "%.3f" % s["intent"]["all"],
+    decoding = ", ".join("%s %.3f (ko %.2f)" % (n, f["variants"][g]["all"], f["variants"][g].get("ko", 0)) for g, n in (
+        ("no", "pieces as tagged"), ("all", "grown to whole words"), ("not-hangul", "grown, but not in Korean")))
+    values = {"rows": rows, "decoding": decoding, "checks": checks_, "wrong": wrong, "sentiment": "%.3f" % s["sentiment"]["all"], "intent": "%.3f" % s["intent"]["all"],
               "keys": "%.3f" % s["keyphrases"]["all"], "key_p": "%.2f" % s["keyphrases"]["precision"], "key_r": "%.2f" % s["keyphrases"]["recall"],
               "emotion": "%.3f" % s["emotion"]["all"], "floor_s": "%.3f" % fl["sentiment"]["all"], "floor_i": "%.3f" % fl["intent"]["all"],
               "floorp_s": "%.3f" % fp["sentiment"]["all"] if fp else "-", "floorp_i": "%.3f" % fp["intent"]["all"] if fp else "-",

@@ -1,4 +1,6 @@
 """Scores of a network: macro-F1 by task and language, exact keyphrase F1, polarity of sub-spans, calibration."""
+import unicodedata
+
 import numpy as np
 import torch
 
@@ -8,8 +10,21 @@ import floor
 import net as nets
 
 
-def decode(tags, offsets, text):
-    """Keyphrase spans in code points from tag ids per piece: B opens, I continues (or opens), O closes; blanks at the ends cut."""
+def joins(a, b, hangul):
+    """Whether two neighbouring characters belong to one word of a script with spaces between words."""
+    def of_word(c):
+        o = ord(c)
+        unspaced = 0x0E00 <= o <= 0x0EFF or 0x3040 <= o <= 0x30FF or 0x3400 <= o <= 0x9FFF or not hangul and 0xAC00 <= o <= 0xD7A3
+        return (c.isalnum() or unicodedata.category(c)[0] == "M") and not unspaced
+    return of_word(a) and of_word(b)
+
+
+def decode(tags, offsets, text, grow="all"):
+    """Keyphrase spans in code points from tag ids per piece: B opens, I continues (or opens), O closes.
+
+    Then as the server does: grown to whole words where a script has them (`grow`: "no", "all", or "not-hangul", which leaves Korean,
+    whose particles cling to the noun, as tagged), and cut free of blanks and punctuation at the ends.
+    """
     out, open_ = [], None
     for tag, (a, b) in list(zip(tags, offsets)) + [(0, (0, 0))]:
         if tag == 2 and open_:
@@ -21,7 +36,16 @@ def decode(tags, offsets, text):
                 s += 1
             while e > s and text[e - 1].isspace():
                 e -= 1
-            if e > s:
+            if grow != "no":
+                while 0 < s < e and joins(text[s - 1], text[s], grow == "all"):
+                    s -= 1
+                while s < e < len(text) and joins(text[e - 1], text[e], grow == "all"):
+                    e += 1
+            while s < e and unicodedata.category(text[s])[0] in "PZCM":
+                s += 1
+            while e > s and unicodedata.category(text[e - 1])[0] in "PZC":
+                e -= 1
+            if e > s and (not out or s >= out[-1][1]):
                 out.append((s, e))
             open_ = None
         if tag in (1, 2):
@@ -58,7 +82,7 @@ def f1(c):
     return 2 * c[0] / max(1, c[1] + c[2])
 
 
-def keyphrases(rows, examples, logits, bias=0.0):
+def keyphrases(rows, examples, logits, bias=0.0, grow="not-hangul"):
     """Exact F1 over all and per language; `bias` is taken from the O logit."""
     total, per = np.zeros(3), {}
     for r, x, l in zip(rows, examples, logits):
@@ -66,7 +90,7 @@ def keyphrases(rows, examples, logits, bias=0.0):
         z[:, 0] -= bias
         tags = z.argmax(1)
         tags[0] = tags[-1] = 0
-        c = key_counts([(s, e) for s, e, _ in r["keys"]], decode(tags, x["offsets"], x["text"]))
+        c = key_counts([(s, e) for s, e, _ in r["keys"]], decode(tags, x["offsets"], x["text"], grow))
         total += c
         per[r["lang"]] = per.get(r["lang"], np.zeros(3)) + c
     return {"all": f1(total), "precision": total[0] / max(1, total[1]), "recall": total[0] / max(1, total[2]),
@@ -99,6 +123,8 @@ def scores(net, enc, rows, bias=0.0):
     langs, out = [r["lang"] for r in rows], {}
     for task in ("sentiment", "intent", "emotion"):
         have = [i for i, r in enumerate(rows) if r.get(task, -1) >= 0]
+        if not have:
+            continue
         out[task] = floor.table([rows[i][task] for i in have], [int(logits[i][task].argmax()) for i in have], [langs[i] for i in have])
     out["keyphrases"] = keyphrases(rows, examples, logits, bias)
     for name, weight in (("key_polarity", 1.0), ("sentence_polarity", 0.5)):

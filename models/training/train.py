@@ -35,7 +35,7 @@ def main():
     p.add_argument("--out", default="models/default", help="where the pack goes")
     p.add_argument("--runs", default=os.path.join(data.HERE, "runs"), help="checkpoints and intermediate files (not in git)")
     p.add_argument("--minilm", help="folder of all-MiniLM-L6-v2")
-    p.add_argument("--epochs", type=int, default=5)
+    p.add_argument("--epochs", type=float, default=3.3, help="passes over the authored rows; the rate falls to nothing over them")
     p.add_argument("--threads", type=int, default=os.cpu_count())
     p.add_argument("--stop-after", choices=["floor", "vectors", "tune"], help="end early")
     p.add_argument("--from-checkpoint", action="store_true", help="no further training: pack and card from runs/state.pt")

@@ -126,7 +126,7 @@ def run(root, runs, tokenizer, minilm, vectors, epochs, limit=None, threads=2):
         todo = batches.group(enc.encode(epoch_rows(authored, public, epoch), rng), BUDGET, rng)
         size = len(todo)
         net.train()
-        while at < size:
+        while at < size and epoch + at / size < epochs:
             progress = (epoch + at / size) / epochs
             scale = min(1, (step + 1) / 80) * max(0.03, 1 - progress)
             for opt in (opt_dense, opt_sparse):
@@ -159,6 +159,8 @@ def run(root, runs, tokenizer, minilm, vectors, epochs, limit=None, threads=2):
                 with open(os.path.join(runs, "curve.jsonl"), "a") as f:
                     f.write(json.dumps({"step": step, "epoch": epoch + at / size, **scores}) + "\n")
                 print("dev at step %d: %s" % (step, scores), flush=True)
+        if at < size:
+            break
         epoch, at = epoch + 1, 0
     if epochs:
         spent += time.time() - saved
