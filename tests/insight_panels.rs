@@ -338,10 +338,10 @@ fn x01_a_document_as_it_was() {
         json!({"from": key("contact", "2"), "into": key("contact", "1")}),
     )
     .and("2025-10-02 email 3 neutral other record=contact:2 | c");
-    told.as_of("2025-10-03T00:00:00Z")
+    told.seen_at("2025-10-03T00:00:00Z")
         .check(json!({"highlights": {"total": 1}, "record": {"aliases": []},
             "meta": {"window": {"from": "2025-07-05", "to": "2025-10-03"}, "revision": 1}}))
-        .as_of("2025-11-01T12:00:00Z")
+        .seen_at("2025-11-01T12:00:00Z")
         .check(json!({"highlights": {"total": 3}, "meta": {"revision": 4}}));
 }
 

@@ -73,7 +73,7 @@ impl Story {
         Self { window: Some(window), ..self }
     }
 
-    pub fn as_of(self, as_of: &'static str) -> Self {
+    pub fn seen_at(self, as_of: &'static str) -> Self {
         Self { as_of: Some(as_of), ..self }
     }
 
