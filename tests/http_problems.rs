@@ -119,7 +119,15 @@ async fn work_that_cannot_wait_any_longer_is_given_up_with_advice() {
     let late = json!({"inputs": ["text"], "options": {"deadline_ms": 0}});
     problem(server.post_json("/v1/score", &late).await, 503, "deadline-exceeded").await;
     let much = json!({"inputs": vec!["the connection quality is bad again"; 20]});
-    problem(server.post_json("/v1/score", &much).await, 429, "overloaded").await;
+    let asked = (0..12).map(|_| server.post_json("/v1/score", &much));
+    let mut refused = 0;
+    for response in futures::future::join_all(asked).await {
+        if response.status() != 200 {
+            problem(response, 429, "overloaded").await;
+            refused += 1;
+        }
+    }
+    assert!((1..12).contains(&refused), "{refused} of 12 refused");
     assert_eq!(server.post_json("/v1/score", &json!({"inputs": ["good"]})).await.status(), 200);
 }
 

@@ -11,6 +11,7 @@ use axum::{
 };
 use futures::StreamExt;
 use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
 
 use super::{
     AppState,
@@ -156,6 +157,15 @@ pub fn parse_json<'a, T: serde::Deserialize<'a>>(text: &'a str) -> Result<T, Pro
     let mut json = serde_json::Deserializer::from_str(text);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|e| {
         let pointer = json_pointer(e.path());
+        // serde_json calls a number where a name belongs a syntax error, although the body is JSON.
+        if !e.inner().is_data() && serde_json::from_str::<&RawValue>(text).is_ok() && !is_half_pair(e.inner())
+        {
+            return Problem::at(
+                problem::INVALID_BODY,
+                pointer,
+                format!("another type of value belongs here: {}", e.inner()),
+            );
+        }
         json_problem(e.into_inner(), pointer)
     })?;
     json.end().map_err(|e| json_problem(e, String::new()))?;
