@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use super::{PipelineError, SETTINGS, Setting, Tenant};
 use crate::{
     insight::{
+        event::json_pointer,
         lexicon::Lexicon,
         settings::{
             Channel, Competitor, LabelRules, Module, Route, Settings, SignalRule, Watchlist, standard_signals,
@@ -198,21 +199,8 @@ fn once<'a>(list: &str, names: impl Iterator<Item = &'a str>) -> Result<(), Pipe
 
 fn read<T: DeserializeOwned>(body: &str) -> Result<T, PipelineError> {
     let mut json = serde_json::Deserializer::from_str(body);
-    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
-        use serde_path_to_error::Segment;
-        let mut pointer = String::new();
-        for segment in error.path().iter() {
-            match segment {
-                Segment::Seq { index } => pointer.push_str(&format!("/{index}")),
-                Segment::Map { key } | Segment::Enum { variant: key } => {
-                    pointer.push('/');
-                    pointer.push_str(&key.replace('~', "~0").replace('/', "~1"));
-                }
-                Segment::Unknown => {}
-            }
-        }
-        bad(&pointer, error.inner().to_string())
-    })?;
+    let value = serde_path_to_error::deserialize(&mut json)
+        .map_err(|error| bad(&json_pointer(error.path()), error.inner().to_string()))?;
     json.end().map_err(|error| bad("", error.to_string()))?;
     Ok(value)
 }
@@ -351,7 +339,7 @@ mod tests {
         let (pointer, _) = refusal("labels", r#"{"negative_share_min": 1.5}"#);
         assert_eq!(pointer, "/negative_share_min");
         let (pointer, detail) = refusal("signals", r#"{"signals":[{"id":"s","any":[{"on":"telepathy"}]}]}"#);
-        assert_eq!(pointer, "/signals/0/any/0");
+        assert_eq!(pointer, "/signals/0/any/0/on");
         assert!(detail.contains("telepathy"), "{detail}");
         let (_, detail) = refusal("routing", r#"{"routing":[]} {}"#);
         assert!(detail.contains("trailing"), "{detail}");
