@@ -106,6 +106,7 @@ fn quote(passage: &Passage) -> Markup {
                 @if passage.cut.0 { "… " }
                 @for (mention, piece) in &passage.pieces { @if *mention { mark { (piece) } } @else { (piece) } }
                 @if passage.cut.1 { " …" }
+                @if let Some(sentiment) = passage.sentiment { " " span .small { (show::tone(sentiment)) } }
             }
         }
     }

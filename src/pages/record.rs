@@ -18,8 +18,8 @@ const WINDOWS: [(&str, &str); 3] = [("90d", "90 days"), ("30d", "30 days"), ("al
 pub fn page(document: &Document, view: &ViewQuery) -> Markup {
     let subject = &Subject::new(document);
     let title = format!("{} {}", show::capital(&subject.key.module), subject.key.id);
-    let stream = (*view == ViewQuery::default() && !document.links.stream.is_empty())
-        .then_some(document.links.stream.as_str());
+    let default = view.as_of.is_none() && view.window.as_deref().is_none_or(|w| w == WINDOWS[0].0);
+    let stream = (default && !document.links.stream.is_empty()).then_some(document.links.stream.as_str());
     layout::page(
         &title,
         stream,
@@ -35,23 +35,29 @@ pub fn page(document: &Document, view: &ViewQuery) -> Markup {
                 (sentiment::sentiment(subject))
                 (intent::intent(subject))
                 (keywords::keywords(subject))
-                (competitors::competitors(subject))
+                div .stack {
+                    (competitors::competitors(subject))
+                    (conversion::conversion(subject))
+                }
                 div .full { (requests::requests(subject)) }
                 (channels::sentiment_by_channel(subject))
                 (channels::intent_by_channel(subject))
-                (conversion::conversion(subject))
-                (deals::deals(subject))
+                div .full { (deals::deals(subject)) }
             }
             h2 .part { "Why, and what to do" }
             div .panels {
-                (profile::profile(subject))
+                div .stack {
+                    (signals::signals(subject))
+                    (signals::watch(subject))
+                }
+                div .stack {
+                    (signals::actions(subject))
+                    (profile::profile(subject))
+                }
                 (metrics::metrics(subject))
-                (signals::signals(subject))
-                (signals::actions(subject))
+                (journey::journey(subject))
                 (causes::drivers(subject))
                 (causes::friction(subject))
-                (journey::journey(subject))
-                (signals::watch(subject))
             }
         },
     )
@@ -81,8 +87,8 @@ fn head(subject: &Subject, view: &ViewQuery) -> Markup {
             @if let Some(from) = meta.window.from { (show::date(from)) " to " } @else { "Until " }
             (show::date(meta.window.to))
             @if let Some(at) = meta.last_activity_at { " · last active " (show::moment(at)) }
-            @if let Some(at) = meta.as_of { " · up to date since " (show::moment(at)) }
-            @if let Some(lag) = meta.lag_ms { " · " (lag) " ms behind the last event" }
+            @if let Some(at) = meta.as_of { " · updated " (show::moment(at)) }
+            @if let Some(lag) = meta.lag_ms { ", " (show::pause(lag)) " after the last event came in" }
             " · revision " (meta.revision) " · " (meta.rules)
             @if meta.models_mixed { " · scored by more than one revision of a model" }
         }
@@ -109,17 +115,17 @@ fn contents() -> Markup {
         ("intent", "Intent"),
         ("keywords", "Keywords"),
         ("competitors", "Competitors"),
+        ("conversion", "Conversion"),
         ("requests", "Requests"),
         ("sentiment-by-channel", "Channels"),
-        ("conversion", "Conversion"),
         ("deals", "Deals"),
-        ("profile", "The customer"),
-        ("metrics", "Surveys"),
         ("signals", "Signals"),
         ("actions", "Actions"),
+        ("profile", "The customer"),
+        ("metrics", "Surveys"),
+        ("journey", "Journey"),
         ("drivers", "Drivers"),
         ("friction", "Friction"),
-        ("journey", "Journey"),
     ];
     html! {
         nav .contents aria-label="On this page" {

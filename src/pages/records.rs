@@ -63,7 +63,7 @@ fn condition(health: &Health) -> Markup {
             p .stalled role="alert" { strong { "Nothing is being applied. " } (reason) }
         }
         p .condition {
-            @if behind == 0 { span .done { "✓" } " Up to date" } @else { span .open { "◌" } " " (show::counted(behind, "event")) " to apply" }
+            @if behind == 0 { span .done { "✓" } " Up to date" } @else { span .open { "○" } " " (show::counted(behind, "event")) " to apply" }
             " · " (show::counted(health.records, "record")) " · " (show::counted(health.logged, "event")) " in the log"
         }
     }

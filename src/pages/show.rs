@@ -7,19 +7,19 @@ use crate::scores::{Intent, Label, Sentiment};
 
 use super::charts::balance::leaning;
 
-/// `2 Mar 2026, 09:14` in UTC, with the exact time for machines.
+/// `2 Mar 2026, 09:14` in UTC, with the exact time for machines. Day and month stay on one line.
 pub fn moment(time: Timestamp) -> Markup {
-    html! { time datetime=(time) { (time.to_zoned(TimeZone::UTC).strftime("%-d %b %Y, %H:%M")) } }
+    html! { time datetime=(time) { (time.to_zoned(TimeZone::UTC).strftime("%-d\u{a0}%b %Y, %H:%M")) } }
 }
 
 /// `2 Mar 2026` in UTC.
 pub fn day(time: Timestamp) -> Markup {
     let date = time.to_zoned(TimeZone::UTC).date();
-    html! { time datetime=(time) { (date.strftime("%-d %b %Y")) } }
+    html! { time datetime=(time) { (date.strftime("%-d\u{a0}%b %Y")) } }
 }
 
 pub fn date(date: Date) -> Markup {
-    html! { time datetime=(date) { (date.strftime("%-d %b %Y")) } }
+    html! { time datetime=(date) { (date.strftime("%-d\u{a0}%b %Y")) } }
 }
 
 /// `2026-02` as `Feb 26`; anything else as it is.
@@ -46,6 +46,11 @@ pub fn signed(value: f64) -> String {
         "+0.00" | "-0.00" => "0.00".into(),
         text => text.replace('-', "−"),
     }
+}
+
+/// `75 ms`, `10.0 s`.
+pub fn pause(ms: u64) -> String {
+    if ms < 1000 { format!("{ms} ms") } else { format!("{:.1} s", ms as f64 / 1000.0) }
 }
 
 /// Money without a currency, which events do not carry: `48,600`.
@@ -121,6 +126,8 @@ mod tests {
         assert_eq!(amount(48600.0), "48,600");
         assert_eq!(amount(-1234567.4), "−1,234,567");
         assert_eq!(amount(12.0), "12");
+        assert_eq!(pause(75), "75 ms");
+        assert_eq!(pause(10_043), "10.0 s");
         assert_eq!(counted(1, "message"), "1 message");
         assert_eq!(counted(0, "message"), "0 messages");
     }
@@ -129,7 +136,9 @@ mod tests {
     fn writes_times_in_utc_with_the_exact_moment_beside() {
         let time: Timestamp = "2026-03-02T09:14:07Z".parse().unwrap();
         let markup = moment(time).into_string();
-        assert!(markup.contains("2 Mar 2026, 09:14") && markup.contains("datetime=\"2026-03-02T09:14:07Z\""));
+        assert!(
+            markup.contains("2\u{a0}Mar 2026, 09:14") && markup.contains("datetime=\"2026-03-02T09:14:07Z\"")
+        );
         assert_eq!(month("2026-02"), "Feb 26");
         assert_eq!(month("someday"), "someday");
     }

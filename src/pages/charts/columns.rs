@@ -12,9 +12,9 @@ pub struct Column {
 }
 
 /// Height of the drawing area in drawing units; a column is [`COLUMN`] wide and stands [`STEP`] from the next.
-const HEIGHT: f64 = 120.0;
-const COLUMN: f64 = 30.0;
-const STEP: f64 = 56.0;
+const HEIGHT: f64 = 130.0;
+const COLUMN: f64 = 36.0;
+const STEP: f64 = 72.0;
 /// Left margin for the axis, top and bottom margins for labels.
 const LEFT: f64 = 30.0;
 const TOP: f64 = 12.0;

@@ -4,6 +4,9 @@ use maud::{Markup, html};
 
 use super::{Part, in_words, share_pct, total};
 
+/// Width of the gap between two parts, in percent of the bar.
+const GAP_PCT: f64 = 0.35;
+
 /// The parts from left to right. The bar takes the width and height that the style sheet gives it.
 pub fn share_bar(title: &str, parts: &[Part]) -> Markup {
     let whole = total(parts);
@@ -14,7 +17,8 @@ pub fn share_bar(title: &str, parts: &[Part]) -> Markup {
             rect .track x="0" y="0" width="100" height="10" {}
             @for part in parts.iter().filter(|p| p.count > 0) {
                 @let pct = share_pct(part.count, whole);
-                rect class=(part.class) x=(format!("{x:.3}")) y="0" width=(format!("{:.3}", (pct - 0.35).max(0.35)))
+                @let gap = if x + pct < 99.9 { GAP_PCT } else { 0.0 };
+                rect class=(part.class) x=(format!("{x:.3}")) y="0" width=(format!("{:.3}", (pct - gap).max(GAP_PCT)))
                     height="10" {
                     title { (part.count) " " (part.name) }
                 }
@@ -33,7 +37,7 @@ mod tests {
     fn parts_stand_side_by_side_and_leave_out_what_is_zero() {
         let svg = share_bar("Chat", &intent_parts(1, 0, 3, 0)).into_string();
         assert_eq!(svg.matches("<rect").count(), 3, "the track and two parts");
-        assert!(svg.contains("x=\"25.000\""), "{svg}");
+        assert!(svg.contains("x=\"25.000\" y=\"0\" width=\"75.000\""), "{svg}");
         assert!(svg.contains("aria-label=\"Chat: 1 complaint (25.0 %)"));
     }
 }

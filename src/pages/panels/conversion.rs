@@ -3,6 +3,7 @@
 use maud::{Markup, html};
 
 use super::{Subject, nothing, panel, show, theirs};
+use crate::insight::document::KeywordBefore;
 
 pub fn conversion(subject: &Subject) -> Markup {
     let conversion = &subject.document.conversion;
@@ -39,22 +40,42 @@ pub fn conversion(subject: &Subject) -> Markup {
     )
 }
 
+/// Rows that stand open; the others are one click away.
+const ROWS_OPEN: usize = 5;
+
 fn before(subject: &Subject) -> Markup {
     let keywords = &subject.document.conversion.keywords_before;
+    let (first, more) = keywords.split_at(keywords.len().min(ROWS_OPEN));
     html! {
-        @if keywords.is_empty() {
+        @if first.is_empty() {
             p .small { "No keywords before the conversion." }
         } @else {
-            div .scroll {
-                table {
-                    thead { tr { th scope="col" { "Keyword before" } th .number scope="col" { "Messages" } th scope="col" { "Sentiment" } } }
-                    tbody {
-                        @for row in keywords {
-                            tr {
-                                th .words scope="row" { a href=(subject.evidence("conversion", &row.keyword)) { (theirs(&row.keyword)) } }
-                                td .number { (row.count) }
-                                td { @if let Some(sentiment) = row.sentiment { (show::tone(sentiment)) } }
+            (table(subject, first))
+            @if !more.is_empty() {
+                details { summary { "Show " (more.len()) " more" } (table(subject, more)) }
+            }
+        }
+    }
+}
+
+fn table(subject: &Subject, rows: &[KeywordBefore]) -> Markup {
+    html! {
+        div .scroll {
+            table {
+                thead {
+                    tr {
+                        th scope="col" { "Keyword before" } th .number scope="col" { "Messages" }
+                        th scope="col" { "Sentiment" }
+                    }
+                }
+                tbody {
+                    @for row in rows {
+                        tr {
+                            th .words scope="row" {
+                                a href=(subject.evidence("conversion", &row.keyword)) { (theirs(&row.keyword)) }
                             }
+                            td .number { (row.count) }
+                            td { @if let Some(sentiment) = row.sentiment { (show::tone(sentiment)) } }
                         }
                     }
                 }

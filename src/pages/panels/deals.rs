@@ -17,7 +17,7 @@ pub fn deals(subject: &Subject) -> Markup {
             @if deals.is_empty() {
                 (nothing("No deal is connected with this record."))
             } @else {
-                @for deal in deals { (one(subject, deal)) }
+                div .deals { @for deal in deals { (one(subject, deal)) } }
             }
         },
     )
@@ -55,7 +55,7 @@ fn one(subject: &Subject, deal: &Deal) -> Markup {
                         @for reason in &deal.reasons {
                             tr {
                                 th .words scope="row" { (theirs(&reason.keyword)) }
-                                td { (show::words(&reason.kind)) ", " @if reason.from == "stage" { "said at the stage" } @else { "what was said" } }
+                                td { @if reason.from == "stage" { "given at the stage" } @else { "said in messages" } }
                                 td .number { (reason.count) }
                             }
                         }

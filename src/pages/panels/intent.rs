@@ -33,7 +33,13 @@ pub fn intent(subject: &Subject) -> Markup {
                     (ring("intent-ring", "Intent of all messages", "messages", &parts))
                     (legend(subject, "intent", "Messages by intent", &parts))
                 }
-                (columns("intent-months", "Intent by month", &months))
+                div .chart-and-facts {
+                    (columns("intent-months", "Intent by month", &months))
+                    dl .facts {
+                        dt { "Still open" }
+                        dd { a href="#requests" { (show::counted(intent.open_total, "request")) } }
+                    }
+                }
                 (numbers(
                     "Numbers by month",
                     &["complaint", "purchase", "request", "other"],
@@ -41,10 +47,6 @@ pub fn intent(subject: &Subject) -> Markup {
                         (p.bucket.as_str(), vec![p.complaint, p.purchase, p.request, p.other])
                     }),
                 ))
-                dl .facts {
-                    dt { "Open complaints and requests" }
-                    dd { a href="#requests" { (intent.open_total) } }
-                }
             }
         },
     )

@@ -83,10 +83,9 @@ fn nps(subject: &Subject) -> Markup {
         Row {
             key: "nps",
             name: "NPS",
-            about: format!(
-                "{} promoters, {} passives, {} detractors",
-                nps.promoters, nps.passives, nps.detractors
-            ),
+            about: [(nps.promoters, "promoter"), (nps.passives, "passive"), (nps.detractors, "detractor")]
+                .map(|(count, name)| show::counted(count, name))
+                .join(", "),
             n: nps.n,
             value: nps.value.map(|v| format!("{v:+.0}").replace('-', "−")),
             middle: nps.value,

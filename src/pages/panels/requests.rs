@@ -69,7 +69,7 @@ fn state(item: &IntentItem) -> Markup {
         } @else if item.intent == Intent::Purchase {
             span .small { "–" }
         } @else {
-            span .open { "◌ open" }
+            span .open { "○ open" }
         }
     }
 }

@@ -27,7 +27,22 @@ pub fn sentiment(subject: &Subject) -> Markup {
                     (legend(subject, "sentiment", "Messages by sentiment", &parts))
                 }
                 @if let Some(change) = &sentiment.change { (movement(change)) }
-                (columns("sentiment-months", "Sentiment by month", &months(&sentiment.series)))
+                div .chart-and-facts {
+                    (columns("sentiment-months", "Sentiment by month", &months(&sentiment.series)))
+                    dl .facts {
+                        dt { "Conversations" }
+                        dd { (sentiment.unique_responses) }
+                        dt { "Last negative" }
+                        dd {
+                            @if let Some(at) = sentiment.last_negative_at { (show::day(at)) } @else { "none" }
+                        }
+                        dt { "Preferred channel" }
+                        dd {
+                            @if let Some(channel) = &sentiment.preferred_channel { (theirs(channel)) }
+                            @else { "none" }
+                        }
+                    }
+                }
                 (numbers(
                     "Numbers by month",
                     &["positive", "neutral", "negative", "conversations"],
@@ -35,13 +50,6 @@ pub fn sentiment(subject: &Subject) -> Markup {
                         (p.bucket.as_str(), vec![p.positive, p.neutral, p.negative, p.unique_responses])
                     }),
                 ))
-                dl .facts {
-                    dt { "Conversations" } dd { (sentiment.unique_responses) }
-                    dt { "Last negative" }
-                    dd { @if let Some(at) = sentiment.last_negative_at { (show::moment(at)) } @else { "none" } }
-                    dt { "Preferred channel" }
-                    dd { @if let Some(channel) = &sentiment.preferred_channel { (theirs(channel)) } @else { "none" } }
-                }
             }
         },
     )
