@@ -112,15 +112,13 @@ async fn show_record<C: Into<Tenant>>(
     Path((module, id)): Path<(String, String)>,
     Query(parameters): Query<ViewParameters>,
 ) -> Result<Html<String>, Failure> {
-    let key = RecordKey { module, id };
+    let (tenant, key) = (caller.into(), RecordKey { module, id });
+    require_enabled(&pipeline, &tenant, &key)?;
     let view = ViewQuery { window: filled(parameters.window), as_of: filled(parameters.as_of) };
-    let served = pipeline.document(&caller.into(), &key, &view).await?;
+    let served = pipeline.document(&tenant, &key, &view).await?;
     let served = served.ok_or_else(|| Failure::unknown_record(&key))?;
     let document: Document = serde_json::from_slice(&served.bytes)
         .map_err(|e| PipelineError::Store(format!("the document of {key:?} cannot be read: {e}")))?;
-    if !document.meta.module_enabled {
-        return Err(Failure::module_disabled(&document.record.module));
-    }
     Ok(Html(record::page(&document, &view).into_string()))
 }
 
@@ -137,12 +135,22 @@ async fn show_evidence<C: Into<Tenant>>(
     Path((module, id)): Path<(String, String)>,
     Query(parameters): Query<EvidenceParameters>,
 ) -> Result<Html<String>, Failure> {
-    let key = RecordKey { module, id };
+    let (tenant, key) = (caller.into(), RecordKey { module, id });
+    require_enabled(&pipeline, &tenant, &key)?;
     let (panel, item) = (parameters.panel.as_str(), parameters.key.as_deref());
-    let rows = pipeline.evidence(&caller.into(), &key, panel, item, parameters.cursor.as_deref()).await?;
+    let rows = pipeline.evidence(&tenant, &key, panel, item, parameters.cursor.as_deref()).await?;
     let rows = rows.ok_or_else(|| Failure::unknown_record(&key))?;
     let question = evidence::Question { key: &key, panel, item };
     Ok(Html(evidence::page(&question, &rows).into_string()))
+}
+
+/// Records of modules that are not enabled show nothing.
+fn require_enabled(pipeline: &Pipeline, tenant: &Tenant, key: &RecordKey) -> Result<(), Failure> {
+    if pipeline.module_enabled(tenant, &key.module) {
+        Ok(())
+    } else {
+        Err(Failure::module_disabled(&key.module))
+    }
 }
 
 async fn protect(response: Response) -> impl IntoResponse {
