@@ -385,7 +385,7 @@ fn readers_go_on_while_somebody_writes() {
                     while !done.load(Ordering::Relaxed) {
                         // A batch of five is seen whole or not at all.
                         let rows = names(&*store, "1").len();
-                        assert!(rows % 5 == 0 && rows >= seen, "{rows} after {seen}");
+                        assert!(rows.is_multiple_of(5) && rows >= seen, "{rows} after {seen}");
                         seen = rows;
                     }
                 });
