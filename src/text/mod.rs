@@ -6,6 +6,8 @@
 
 pub mod offsets;
 
+pub mod script;
+
 pub mod normalize;
 
 pub mod sentence;

@@ -8,7 +8,10 @@ use std::ops::Range;
 
 use aho_corasick::{AhoCorasick, MatchKind};
 
-use super::normalize::{Normalized, normalize};
+use super::{
+    normalize::{Normalized, normalize},
+    script::{is_arabic, is_hangul, is_unspaced},
+};
 
 /// A phrase found in a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,22 +99,6 @@ fn ends_word(last: char, after: &str) -> bool {
 fn joins(a: char, b: char) -> bool {
     let in_word = |c: char| c.is_alphanumeric() && !is_unspaced(c);
     in_word(a) && in_word(b)
-}
-
-/// Scripts that are written without spaces between words.
-fn is_unspaced(c: char) -> bool {
-    matches!(c,
-        '\u{0E00}'..='\u{0EFF}' | '\u{1000}'..='\u{109F}' | '\u{1780}'..='\u{17FF}'
-        | '\u{3040}'..='\u{30FF}' | '\u{31F0}'..='\u{31FF}' | '\u{3400}'..='\u{4DBF}' | '\u{4E00}'..='\u{9FFF}'
-        | '\u{F900}'..='\u{FAFF}' | '\u{20000}'..='\u{3FFFF}')
-}
-
-fn is_hangul(c: char) -> bool {
-    matches!(c, '\u{1100}'..='\u{11FF}' | '\u{3130}'..='\u{318F}' | '\u{AC00}'..='\u{D7A3}')
-}
-
-fn is_arabic(c: char) -> bool {
-    matches!(c, '\u{0600}'..='\u{06FF}' | '\u{0750}'..='\u{077F}')
 }
 
 #[cfg(test)]
