@@ -90,12 +90,12 @@ async fn errors_are_pages() {
 #[tokio::test]
 async fn browser_without_a_key_is_asked_for_one_on_a_page() {
     let server = Server::start_with("[[keys]]\nkey = \"secret\"\nscopes = [\"insights:read\"]\n").await;
-    let refused = server.get("/").await;
+    let visit = || server.request(reqwest::Method::GET, "/").header("accept", "text/html,*/*;q=0.8");
+    let refused = visit().send().await.unwrap();
     let challenge = refused.headers()["www-authenticate"].to_str().unwrap().to_owned();
     assert!(challenge.starts_with("Basic"), "{challenge}");
     html(refused, 401).await;
-    let admitted =
-        server.request(reqwest::Method::GET, "/").basic_auth("me", Some("secret")).send().await.unwrap();
+    let admitted = visit().basic_auth("me", Some("secret")).send().await.unwrap();
     let page = html(admitted, 200).await;
     assert!(page.contains("Nothing has been received yet") && page.contains("/v1/events"));
 }

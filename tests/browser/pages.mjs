@@ -49,12 +49,14 @@ await plain.goto(base);
 await plain.getByLabel("Id").fill("C-1042");
 await plain.getByRole("button", { name: "Find" }).click();
 await plain.getByRole("link", { name: "C-1042", exact: true }).click();
+await plain.waitForURL(`**${record}`);
 check(plain.url().endsWith(record), `without JavaScript the search leads to ${plain.url()}`);
 check((await plain.locator("section.panel").count()) >= 9, "without JavaScript panels are missing");
 await plain.keyboard.press("Tab");
 check((await plain.locator(":focus").textContent()) === "Skip to the content", "the first stop is not the skip link");
 check(await plain.locator(":focus").isVisible(), "the skip link stays hidden when it has the focus");
 await plain.locator("#keywords tbody a").first().click();
+await plain.waitForURL("**/evidence?**");
 check((await plain.locator(".said mark").count()) > 0, "a keyword does not lead to marked sentences");
 
 await browser.close();

@@ -37,7 +37,7 @@ pub fn intent(subject: &Subject) -> Markup {
                     (columns("intent-months", "Intent by month", &months))
                     dl .facts {
                         dt { "Still open" }
-                        dd { a href="#requests" { (show::counted(intent.open_total, "request")) } }
+                        dd { a href="#requests" { (intent.open_total) " complaints and requests" } }
                     }
                 }
                 (numbers(

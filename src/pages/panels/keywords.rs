@@ -7,7 +7,7 @@ use crate::insight::document::{KeywordRow, MentionSentiment};
 use crate::pages::charts::{sentiment_parts, share::share_bar};
 
 /// Rows that stand open; the others are one click away.
-const ROWS_OPEN: usize = 12;
+const ROWS_OPEN: usize = 18;
 
 pub fn keywords(subject: &Subject) -> Markup {
     let keywords = &subject.document.keywords;

@@ -69,6 +69,9 @@ fn months(series: &[SentimentPoint]) -> Vec<Column> {
         .collect()
 }
 
+/// Above this p a movement may well be chance, and the page says so.
+const CHANCE_P: f64 = 0.1;
+
 fn movement(change: &Change) -> Markup {
     let arrow = match change.direction.as_str() {
         "up" => "↗ Better",
@@ -79,7 +82,9 @@ fn movement(change: &Change) -> Markup {
         p .movement {
             strong { (arrow) } " from " (show::month(&change.from)) " to " (show::month(&change.to)) ": net "
             (show::net(change.net_from)) " → " (show::net(change.net_to))
-            @if let Some(p) = change.p { span .small { " (p = " (format!("{p:.2}")) ")" } }
+            @if let Some(p) = change.p {
+                span .small { " (p = " (format!("{p:.2}")) @if p > CHANCE_P { ": may well be chance" } ")" }
+            }
             @if !change.drivers.is_empty() {
                 ". Driven by "
                 @for (i, driver) in change.drivers.iter().enumerate() { @if i > 0 { ", " } (theirs(driver)) }
