@@ -4,7 +4,6 @@
 mod pipeline_common;
 
 use std::{
-    path::Path,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -14,10 +13,13 @@ use std::{
 
 use hearken::{
     insight::event::RecordKey,
-    pipeline::{IncomingEvent, Pipeline, Setting, Tenant, ViewQuery, verify_store},
+    pipeline::{IncomingEvent, Pipeline, ViewQuery, verify_store},
     store::*,
 };
-use pipeline_common::*;
+use pipeline_common::{
+    faults::{self, Faulty, Write, holds},
+    *,
+};
 use serde_json::json;
 
 /// When commits fail.
@@ -31,95 +33,39 @@ enum Fault {
     ForAWhile(usize),
 }
 
-/// A store whose commits fail.
-struct Failing {
-    inner: Arc<dyn Store>,
+/// Commits that fail.
+struct Commits {
     fault: Fault,
-    commits: AtomicUsize,
+    /// Begun so far.
+    begun: AtomicUsize,
 }
 
-impl Failing {
-    fn fault(&self) -> Result<(), StoreError> {
-        Err(StoreError::Closed)
+impl Commits {
+    fn fail(fault: Fault, store: Arc<dyn Store>) -> Arc<Faulty<Commits>> {
+        Arc::new(Faulty::new(store, Commits { fault, begun: AtomicUsize::default() }))
     }
 }
 
-impl Store for Failing {
-    fn commit(&self, commit: Commit) -> Result<(), StoreError> {
-        let n = self.commits.fetch_add(1, Ordering::SeqCst);
+impl faults::Fault for Commits {
+    fn before(&self, write: Write) -> Result<(), StoreError> {
+        if write != Write::Commit {
+            return Ok(());
+        }
+        let n = self.begun.fetch_add(1, Ordering::SeqCst);
         match self.fault {
-            Fault::Before(at) if n >= at => self.fault(),
-            Fault::After(at) if n > at => self.fault(),
-            Fault::After(at) if n == at => {
-                self.inner.commit(commit)?;
-                self.fault()
-            }
-            Fault::ForAWhile(at) if (at..at + 3).contains(&n) => self.fault(),
-            _ => self.inner.commit(commit),
+            Fault::Before(at) if n >= at => Err(StoreError::Closed),
+            Fault::After(at) if n > at => Err(StoreError::Closed),
+            Fault::ForAWhile(at) if (at..at + 3).contains(&n) => Err(StoreError::Closed),
+            _ => Ok(()),
         }
     }
 
-    fn append(&self, events: Vec<NewEvent>) -> Result<Batch, StoreError> {
-        self.inner.append(events)
-    }
-    fn positions(&self) -> Result<Positions, StoreError> {
-        self.inner.positions()
-    }
-    fn read_after(&self, position: u64, events: usize, bytes: usize) -> Result<Vec<LogRow>, StoreError> {
-        self.inner.read_after(position, events, bytes)
-    }
-    fn history(&self, tenant: &Tenant, records: &[RecordKey]) -> Result<Vec<LogRow>, StoreError> {
-        self.inner.history(tenant, records)
-    }
-    fn links(&self) -> Result<Vec<LogRow>, StoreError> {
-        self.inner.links()
-    }
-    fn dirty(&self, limit: usize) -> Result<Vec<DirtyMark>, StoreError> {
-        self.inner.dirty(limit)
-    }
-    fn dirty_since(&self) -> Result<Option<u64>, StoreError> {
-        self.inner.dirty_since()
-    }
-    fn document(&self, tenant: &Tenant, record: &RecordKey) -> Result<Option<StoredDocument>, StoreError> {
-        self.inner.document(tenant, record)
-    }
-    fn records(&self, tenant: &Tenant, filter: &RecordFilter) -> Result<Vec<RecordEntry>, StoreError> {
-        self.inner.records(tenant, filter)
-    }
-    fn known_records(
-        &self,
-        after: Option<&TenantRecord>,
-        limit: usize,
-    ) -> Result<Vec<TenantRecord>, StoreError> {
-        self.inner.known_records(after, limit)
-    }
-    fn bases(
-        &self,
-        after: Option<&TenantRecord>,
-        limit: usize,
-    ) -> Result<Vec<(TenantRecord, Basis)>, StoreError> {
-        self.inner.bases(after, limit)
-    }
-    fn record_count(&self) -> Result<u64, StoreError> {
-        self.inner.record_count()
-    }
-    fn setting(&self, tenant: &Tenant, name: &str) -> Result<Option<Setting>, StoreError> {
-        self.inner.setting(tenant, name)
-    }
-    fn settings(&self) -> Result<Vec<(Tenant, String, Setting)>, StoreError> {
-        self.inner.settings()
-    }
-    fn put_setting(&self, tenant: &Tenant, name: &str, body: &str) -> Result<Setting, StoreError> {
-        self.inner.put_setting(tenant, name, body)
-    }
-    fn erase(&self, erasure: Erasure) -> Result<Option<Erased>, StoreError> {
-        self.inner.erase(erasure)
-    }
-    fn scrub(&self) -> Result<(), StoreError> {
-        self.inner.scrub()
-    }
-    fn backup(&self, path: &Path) -> Result<(), StoreError> {
-        self.inner.backup(path)
+    fn after(&self, write: Write) -> Result<(), StoreError> {
+        let n = self.begun.load(Ordering::SeqCst);
+        match self.fault {
+            Fault::After(at) if write == Write::Commit && n == at + 1 => Err(StoreError::Closed),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -148,8 +94,7 @@ async fn a_crash_at_any_commit_loses_nothing_and_counts_nothing_twice() {
         for fault in [Fault::Before(at), Fault::After(at)] {
             let folder = tempfile::tempdir().unwrap();
             let (words, hands) = (Words::default(), Hands::at_noon());
-            let failing =
-                Arc::new(Failing { inner: open_in(folder.path()), fault, commits: AtomicUsize::default() });
+            let failing = Commits::fail(fault, open_in(folder.path()));
             let first = Pipeline::start(failing.clone(), words.clone(), options(&hands)).unwrap();
             for step in steps() {
                 // Durable even where it is never applied.
@@ -183,8 +128,7 @@ async fn a_crash_at_any_commit_loses_nothing_and_counts_nothing_twice() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_fails_for_a_while_is_waited_for() {
     let folder = tempfile::tempdir().unwrap();
-    let fault = Fault::ForAWhile(2);
-    let failing = Arc::new(Failing { inner: open_in(folder.path()), fault, commits: AtomicUsize::default() });
+    let failing = Commits::fail(Fault::ForAWhile(2), open_in(folder.path()));
     let pipeline = Pipeline::start(failing, Words::default(), options(&Hands::at_noon())).unwrap();
     for step in steps() {
         pipeline.ingest(&TENANT(), step, true).await.unwrap();
@@ -373,12 +317,4 @@ async fn a_reader_sees_one_state_or_the_next() {
     reader.await.unwrap();
     rig.apply(vec![]).await;
     assert_eq!(rig.document(me).await["highlights"]["total"], 30);
-}
-
-/// Whether any file of a folder has this text in it.
-fn holds(folder: &Path, text: &str) -> bool {
-    std::fs::read_dir(folder).unwrap().any(|file| {
-        let bytes = std::fs::read(file.unwrap().path()).unwrap();
-        bytes.windows(text.len()).any(|window| window == text.as_bytes())
-    })
 }

@@ -2,6 +2,8 @@
 //! without their stamps.
 #![allow(dead_code)] // Each test program uses its own part.
 
+pub mod faults;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
@@ -296,6 +298,7 @@ pub fn assert_same(found: &BTreeMap<RecordKey, String>, expected: &BTreeMap<Reco
 }
 
 /// A small generator of numbers; the same seed gives the same history (xorshift64*).
+#[derive(Clone)]
 pub struct Dice(u64);
 
 impl Dice {
