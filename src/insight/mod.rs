@@ -3,6 +3,7 @@
 //! No IO, no clock, no randomness, no async. The same surviving events give the same document, byte for byte, in
 //! whatever order they came. Nothing here knows how scores are made or where documents are kept.
 
+pub mod action;
 pub mod event;
 pub mod settings;
 pub mod statistics;
@@ -16,6 +17,7 @@ pub mod reading;
 pub mod tally;
 pub mod view;
 
+pub mod alerts;
 pub mod document;
 pub mod evidence;
 pub mod metrics;
