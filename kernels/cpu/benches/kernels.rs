@@ -6,7 +6,7 @@
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use hearken_kernels::{
     cpu::{Bf16, Int8},
-    dense::{Arithmetic, Dense, DenseScratch, Output},
+    dense::{Arithmetic, Dense, DenseScratch, Operand, Output},
     vector::{activation::Activation, norm::NormRows, quantise::QuantiseRows, softmax::Exponentials},
 };
 use rten_simd::SimdOp;
@@ -29,18 +29,19 @@ fn products(c: &mut Criterion) {
         (1024, 256, None),
     ] {
         let (weight, bias) = (wave(inputs * outputs), wave(outputs));
-        for rows in [16, 96] {
+        for rows in [16, 256] {
             let mut group = c.benchmark_group(format!("dense {rows} x {inputs} x {outputs}"));
             group.throughput(Throughput::Elements(2 * (rows * inputs * outputs) as u64));
             let x = wave(rows * inputs);
             for (name, arithmetic) in &arithmetics {
                 let dense = Dense::new(*arithmetic, &weight, &bias);
                 let mut out = vec![0.0; rows * outputs];
-                let mut scratch = DenseScratch::default();
+                let (mut operand, mut scratch) = (Operand::default(), DenseScratch::default());
                 group.bench_function(name, |b| {
                     b.iter(|| {
                         let output = Output::Store { values: &mut out, stride: outputs };
-                        dense.apply(&x, output, activation, &mut scratch).unwrap();
+                        operand.prepare(*arithmetic, &x, inputs);
+                        dense.apply(&operand, output, activation, &mut scratch).unwrap();
                     })
                 });
             }

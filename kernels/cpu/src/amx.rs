@@ -5,7 +5,7 @@
 
 use std::arch::asm;
 
-use crate::tile::PANEL_GROUP_BYTES;
+use crate::{product::Step, tile::PANEL_GROUP_BYTES};
 
 /// Asks the kernel, once for the process, for the use of tile registers.
 #[cfg(target_os = "linux")]
@@ -57,44 +57,33 @@ impl Drop for Tiles {
 
 macro_rules! blocks {
     ($name:ident, $one:ident, $two:ident, $multiply:literal) => {
-        /// A block of up to 32 rows; see [`crate::product`].
+        /// A block of up to 32 rows.
         ///
         /// # Safety
         ///
-        /// [`Tiles`] must be set up on this thread. `a` must have as many rows as fit the next multiple of 16, each of
-        /// `groups` x 64 bytes; `panel` `groups` groups; `c` 16 or 32 rows of 32 numbers, `c_stride` bytes apart.
-        pub unsafe fn $name(
-            a: *const u8,
-            a_stride: usize,
-            rows: usize,
-            panel: *const u8,
-            groups: usize,
-            c: *mut u8,
-            c_stride: usize,
-        ) {
-            if groups == 0 {
-                return;
-            }
-            if rows > 16 {
+        /// [`Tiles`] must be set up on this thread; what [`Step`] says must hold.
+        pub unsafe fn $name(step: &Step) {
+            if step.rows > 16 {
                 // SAFETY: as the caller promises.
-                unsafe { $two(a, a_stride, panel, groups, c, c_stride) }
+                unsafe { $two(step) }
             } else {
                 // SAFETY: as the caller promises.
-                unsafe { $one(a, a_stride, panel, groups, c, c_stride) }
+                unsafe { $one(step) }
             }
         }
 
-        unsafe fn $two(
-            a: *const u8,
-            a_stride: usize,
-            panel: *const u8,
-            groups: usize,
-            c: *mut u8,
-            c_stride: usize,
-        ) {
+        unsafe fn $two(step: &Step) {
             // SAFETY: reads and writes what the caller promises; tile registers are named as overwritten.
             unsafe {
                 asm!(
+                    "test {accumulate:e}, {accumulate:e}",
+                    "jz 3f",
+                    "tileloadd tmm0, [{c0} + {c_stride}*1]",
+                    "tileloadd tmm1, [{c0} + {c_stride}*1 + 64]",
+                    "tileloadd tmm2, [{c1} + {c_stride}*1]",
+                    "tileloadd tmm3, [{c1} + {c_stride}*1 + 64]",
+                    "jmp 2f",
+                    "3:",
                     "tilezero tmm0",
                     "tilezero tmm1",
                     "tilezero tmm2",
@@ -102,31 +91,43 @@ macro_rules! blocks {
                     "2:",
                     "tileloadd tmm6, [{b} + {line}*1]",
                     "tileloadd tmm4, [{upper} + {stride}*1]",
+                    "prefetcht1 [{ahead}]",
+                    "prefetcht1 [{ahead} + 64]",
                     "tileloadd tmm7, [{b} + {line}*1 + 1024]",
                     concat!($multiply, " tmm0, tmm4, tmm6"),
+                    "prefetcht1 [{ahead} + 128]",
+                    "prefetcht1 [{ahead} + 192]",
                     "tileloadd tmm5, [{lower} + {stride}*1]",
                     concat!($multiply, " tmm1, tmm4, tmm7"),
+                    "prefetcht1 [{ahead} + 256]",
+                    "prefetcht1 [{ahead} + 320]",
                     concat!($multiply, " tmm2, tmm5, tmm6"),
+                    "prefetcht1 [{ahead} + 384]",
+                    "prefetcht1 [{ahead} + 448]",
                     concat!($multiply, " tmm3, tmm5, tmm7"),
                     "add {upper}, 64",
                     "add {lower}, 64",
                     "add {b}, {group}",
+                    "add {ahead}, {ahead_step}",
                     "dec {left}",
                     "jnz 2b",
                     "tilestored [{c0} + {c_stride}*1], tmm0",
                     "tilestored [{c0} + {c_stride}*1 + 64], tmm1",
                     "tilestored [{c1} + {c_stride}*1], tmm2",
                     "tilestored [{c1} + {c_stride}*1 + 64], tmm3",
-                    upper = inout(reg) a => _,
-                    lower = inout(reg) a.wrapping_add(16 * a_stride) => _,
-                    stride = in(reg) a_stride,
-                    b = inout(reg) panel => _,
+                    accumulate = in(reg) u32::from(step.accumulate),
+                    upper = inout(reg) step.a => _,
+                    lower = inout(reg) step.a.wrapping_add(16 * step.a_stride) => _,
+                    stride = in(reg) step.a_stride,
+                    b = inout(reg) step.b => _,
                     line = in(reg) 64usize,
                     group = const PANEL_GROUP_BYTES,
-                    left = inout(reg) groups => _,
-                    c0 = in(reg) c,
-                    c1 = in(reg) c.wrapping_add(16 * c_stride),
-                    c_stride = in(reg) c_stride,
+                    left = inout(reg) step.groups => _,
+                    ahead = inout(reg) step.ahead => _,
+                    ahead_step = in(reg) step.ahead_step,
+                    c0 = in(reg) step.c,
+                    c1 = in(reg) step.c.wrapping_add(16 * step.c_stride),
+                    c_stride = in(reg) step.c_stride,
                     out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
                     out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
                     options(nostack),
@@ -134,17 +135,16 @@ macro_rules! blocks {
             }
         }
 
-        unsafe fn $one(
-            a: *const u8,
-            a_stride: usize,
-            panel: *const u8,
-            groups: usize,
-            c: *mut u8,
-            c_stride: usize,
-        ) {
+        unsafe fn $one(step: &Step) {
             // SAFETY: reads and writes what the caller promises; tile registers are named as overwritten.
             unsafe {
                 asm!(
+                    "test {accumulate:e}, {accumulate:e}",
+                    "jz 3f",
+                    "tileloadd tmm0, [{c0} + {c_stride}*1]",
+                    "tileloadd tmm1, [{c0} + {c_stride}*1 + 64]",
+                    "jmp 2f",
+                    "3:",
                     "tilezero tmm0",
                     "tilezero tmm1",
                     "2:",
@@ -159,14 +159,15 @@ macro_rules! blocks {
                     "jnz 2b",
                     "tilestored [{c0} + {c_stride}*1], tmm0",
                     "tilestored [{c0} + {c_stride}*1 + 64], tmm1",
-                    upper = inout(reg) a => _,
-                    stride = in(reg) a_stride,
-                    b = inout(reg) panel => _,
+                    accumulate = in(reg) u32::from(step.accumulate),
+                    upper = inout(reg) step.a => _,
+                    stride = in(reg) step.a_stride,
+                    b = inout(reg) step.b => _,
                     line = in(reg) 64usize,
                     group = const PANEL_GROUP_BYTES,
-                    left = inout(reg) groups => _,
-                    c0 = in(reg) c,
-                    c_stride = in(reg) c_stride,
+                    left = inout(reg) step.groups => _,
+                    c0 = in(reg) step.c,
+                    c_stride = in(reg) step.c_stride,
                     out("tmm0") _, out("tmm1") _, out("tmm4") _, out("tmm6") _, out("tmm7") _,
                     options(nostack),
                 );

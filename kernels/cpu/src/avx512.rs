@@ -3,51 +3,40 @@
 //! Twelve rows of two vectors are held in 24 registers; each step loads two vectors of B and broadcasts 4 bytes of each
 //! row, so that multiplying, not loading, is what takes time.
 
-use std::arch::x86_64::{
-    __m512, __m512bh, __m512i, _mm512_cvtne2ps_pbh, _mm512_dpbf16_ps, _mm512_dpbusd_epi32,
-    _mm512_loadu_si512, _mm512_mask_storeu_epi16, _mm512_maskz_loadu_ps, _mm512_set1_epi32,
-    _mm512_setzero_ps, _mm512_setzero_si512, _mm512_storeu_ps, _mm512_storeu_si512,
-};
+use std::arch::x86_64::*;
 
-use crate::tile::{GROUP_BYTES, PANEL_GROUP_BYTES};
+use crate::{
+    product::Step,
+    tile::{GROUP_BYTES, PANEL_GROUP_BYTES},
+};
 
 const ROWS: usize = 12;
 
 macro_rules! blocks {
-    ($name:ident, $part:ident, $features:literal, $zero:ident, $sum:ty, $store:ident, $multiply:expr) => {
-        /// A block of up to 32 rows; see [`crate::product`].
+    ($name:ident, $part:ident, $features:literal, $sum:ty, $zero:ident, $load:ident, $store:ident, $multiply:ident) => {
+        /// A block of up to 32 rows.
         ///
         /// # Safety
         ///
-        /// The processor must have the instructions. `a` must have `rows` rows of `groups` x 64 bytes, `panel` `groups`
-        /// groups, `c` `rows` rows of 32 numbers, `c_stride` bytes apart.
-        pub unsafe fn $name(
-            a: *const u8,
-            a_stride: usize,
-            rows: usize,
-            panel: *const u8,
-            groups: usize,
-            c: *mut u8,
-            c_stride: usize,
-        ) {
+        /// The processor must have the instructions; what [`Step`] says must hold.
+        pub unsafe fn $name(step: &Step) {
             let mut row = 0;
-            while row < rows {
-                let (a, c) = (a.wrapping_add(row * a_stride), c.wrapping_add(row * c_stride));
+            while row < step.rows {
                 // SAFETY: as the caller promises, from this row on.
                 unsafe {
-                    match rows - row {
-                        1 => $part::<1>(a, a_stride, panel, groups, c, c_stride),
-                        2 => $part::<2>(a, a_stride, panel, groups, c, c_stride),
-                        3 => $part::<3>(a, a_stride, panel, groups, c, c_stride),
-                        4 => $part::<4>(a, a_stride, panel, groups, c, c_stride),
-                        5 => $part::<5>(a, a_stride, panel, groups, c, c_stride),
-                        6 => $part::<6>(a, a_stride, panel, groups, c, c_stride),
-                        7 => $part::<7>(a, a_stride, panel, groups, c, c_stride),
-                        8 => $part::<8>(a, a_stride, panel, groups, c, c_stride),
-                        9 => $part::<9>(a, a_stride, panel, groups, c, c_stride),
-                        10 => $part::<10>(a, a_stride, panel, groups, c, c_stride),
-                        11 => $part::<11>(a, a_stride, panel, groups, c, c_stride),
-                        _ => $part::<ROWS>(a, a_stride, panel, groups, c, c_stride),
+                    match step.rows - row {
+                        1 => $part::<1>(step, row),
+                        2 => $part::<2>(step, row),
+                        3 => $part::<3>(step, row),
+                        4 => $part::<4>(step, row),
+                        5 => $part::<5>(step, row),
+                        6 => $part::<6>(step, row),
+                        7 => $part::<7>(step, row),
+                        8 => $part::<8>(step, row),
+                        9 => $part::<9>(step, row),
+                        10 => $part::<10>(step, row),
+                        11 => $part::<11>(step, row),
+                        _ => $part::<ROWS>(step, row),
                     }
                 }
                 row += ROWS;
@@ -55,25 +44,28 @@ macro_rules! blocks {
         }
 
         #[target_feature(enable = $features)]
-        unsafe fn $part<const R: usize>(
-            a: *const u8,
-            a_stride: usize,
-            panel: *const u8,
-            groups: usize,
-            c: *mut u8,
-            c_stride: usize,
-        ) {
+        unsafe fn $part<const R: usize>(step: &Step, row: usize) {
+            let c = step.c.wrapping_add(row * step.c_stride);
+            let at = |r: usize, half: usize| c.wrapping_add(r * step.c_stride + 64 * half);
             let mut sums: [[$sum; 2]; R] = [[$zero(); 2]; R];
-            for group in 0..groups {
+            if step.accumulate {
+                for (r, sums) in sums.iter_mut().enumerate() {
+                    // SAFETY: 128 bytes of row `r`.
+                    *sums = unsafe { [$load(at(r, 0).cast()), $load(at(r, 1).cast())] };
+                }
+            }
+            let a = step.a.wrapping_add(row * step.a_stride);
+            for group in 0..step.groups {
                 let (a, b) =
-                    (a.wrapping_add(group * GROUP_BYTES), panel.wrapping_add(group * PANEL_GROUP_BYTES));
+                    (a.wrapping_add(group * GROUP_BYTES), step.b.wrapping_add(group * PANEL_GROUP_BYTES));
                 for quad in 0..GROUP_BYTES / 4 {
                     // SAFETY: within the group's two tiles, and within each row's 64 bytes.
                     unsafe {
                         let left = _mm512_loadu_si512(b.add(quad * 64).cast());
                         let right = _mm512_loadu_si512(b.add(1024 + quad * 64).cast());
                         for (r, sums) in sums.iter_mut().enumerate() {
-                            let x = a.wrapping_add(r * a_stride + quad * 4).cast::<i32>().read_unaligned();
+                            let x =
+                                a.wrapping_add(r * step.a_stride + quad * 4).cast::<i32>().read_unaligned();
                             let x = _mm512_set1_epi32(x);
                             sums[0] = $multiply(sums[0], x, left);
                             sums[1] = $multiply(sums[1], x, right);
@@ -82,11 +74,10 @@ macro_rules! blocks {
                 }
             }
             for (r, sums) in sums.iter().enumerate() {
-                let row = c.wrapping_add(r * c_stride);
                 // SAFETY: 128 bytes of row `r`.
                 unsafe {
-                    $store(row.cast(), sums[0]);
-                    $store(row.add(64).cast(), sums[1]);
+                    $store(at(r, 0).cast(), sums[0]);
+                    $store(at(r, 1).cast(), sums[1]);
                 }
             }
         }
@@ -111,12 +102,22 @@ blocks!(
     int8,
     int8_part,
     "avx512f,avx512vnni",
-    _mm512_setzero_si512,
     __m512i,
+    _mm512_setzero_si512,
+    _mm512_loadu_si512,
     _mm512_storeu_si512,
     multiply_int8
 );
-blocks!(bf16, bf16_part, "avx512f,avx512bf16", _mm512_setzero_ps, __m512, _mm512_storeu_ps, multiply_bf16);
+blocks!(
+    bf16,
+    bf16_part,
+    "avx512f,avx512bf16",
+    __m512,
+    _mm512_setzero_ps,
+    _mm512_loadu_ps,
+    _mm512_storeu_ps,
+    multiply_bf16
+);
 
 /// Rounds `x` to bf16, nearest with ties to even.
 ///

@@ -21,6 +21,7 @@ pub mod cpu;
 pub mod dense;
 mod finish;
 pub mod memory;
+mod operand;
 mod product;
 mod simd_f32;
 pub mod tile;

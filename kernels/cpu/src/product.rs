@@ -3,24 +3,49 @@
 use crate::{
     cpu::{Bf16, Int8},
     memory::Aligned,
-    tile::{COLUMNS, ROWS},
+    tile::COLUMNS,
 };
 
-/// Multiplies one block: `(a, a_stride in bytes, rows, panel, groups of 64 bytes, c, c_stride in bytes)`.
-///
-/// A's rows are read up to the next multiple of 16, C's rows are written up to it: buffers have room for them, see
-/// [`padded_rows`].
-pub type Block = unsafe fn(*const u8, usize, usize, *const u8, usize, *mut u8, usize);
+/// Multiplies one block; what `Step` says must hold.
+pub type Block = unsafe fn(&Step);
+
+/// One block: up to [`tile::ROWS`](crate::tile::ROWS) rows of A times some groups of one panel.
+pub struct Step {
+    /// Rows of `groups` x 64 bytes; read up to the next multiple of 16 rows.
+    pub a: *const u8,
+    /// Bytes from one row to the next.
+    pub a_stride: usize,
+    pub rows: usize,
+    /// Groups of a panel, end to end.
+    pub b: *const u8,
+    /// At least one.
+    pub groups: usize,
+    /// Rows of 32 sums; written up to the next multiple of 16 rows.
+    pub c: *mut u8,
+    /// Bytes from one row to the next.
+    pub c_stride: usize,
+    /// Whether sums go on from what is in C.
+    pub accumulate: bool,
+    /// What to fetch meanwhile, [`AHEAD_BYTES`] for each group, in steps of `ahead_step` bytes.
+    pub ahead: *const u8,
+    pub ahead_step: usize,
+}
+
+/// Bytes fetched ahead for each group that is multiplied: over four blocks of rows, one group.
+pub const AHEAD_BYTES: usize = 512;
 
 /// Rows that a buffer must have for blocks over `rows` of them.
 pub fn padded_rows(rows: usize) -> usize {
     rows.next_multiple_of(16)
 }
 
-/// Results of one block, row after row.
-pub struct BlockSums(Aligned<i32>);
+/// Most rows whose sums are held at once.
+pub const STRIPE_ROWS: usize = 128;
 
-impl BlockSums {
+/// Sums of a stripe of rows in one panel, row after row.
+pub struct Sums(Aligned<i32>);
+
+impl Sums {
     /// Bytes from one row to the next.
     pub const STRIDE_BYTES: usize = COLUMNS * 4;
 
@@ -29,9 +54,10 @@ impl BlockSums {
     }
 }
 
-impl Default for BlockSums {
+impl Default for Sums {
     fn default() -> Self {
-        Self(Aligned::zeroed(ROWS * COLUMNS))
+        // Room for the rows that a kernel computes beyond the last.
+        Self(Aligned::zeroed((STRIPE_ROWS + 16) * COLUMNS))
     }
 }
 

@@ -88,3 +88,55 @@ unsafe fn part<I: Isa, const R: usize, const V: usize>(
     }
     R
 }
+
+/// A tile of packed rows times some rows of a panel: `a` holds, for each place of the inner dimension, `R` numbers.
+///
+/// # Safety
+///
+/// `a` must have `inner` times `R` numbers, `panel` `inner` rows of 32, `c` `R` rows of 32.
+#[inline(always)]
+pub unsafe fn tile<I: Isa, const R: usize>(
+    isa: I,
+    a: *const f32,
+    panel: *const f32,
+    inner: usize,
+    c: *mut f32,
+    accumulate: bool,
+) {
+    const V: usize = 2;
+    let ops = isa.f32();
+    let lanes = ops.len();
+    for first in (0..COLUMNS).step_by(V * lanes) {
+        let mut sums = [[ops.zero(); V]; R];
+        let at = |r: usize, v: usize| c.wrapping_add(r * COLUMNS + first + v * lanes);
+        if accumulate {
+            for (r, sums) in sums.iter_mut().enumerate() {
+                for (v, sum) in sums.iter_mut().enumerate() {
+                    // SAFETY: within row `r` of C.
+                    *sum = unsafe { ops.load_ptr(at(r, v)) };
+                }
+            }
+        }
+        let (mut a, mut b) = (a, panel.wrapping_add(first));
+        for _ in 0..inner {
+            // SAFETY: this row of the panel and this place of A, as the caller promises.
+            unsafe {
+                let right: [I::F32; V] = std::array::from_fn(|v| ops.load_ptr(b.wrapping_add(v * lanes)));
+                for (r, sums) in sums.iter_mut().enumerate() {
+                    let x = ops.splat(*a.wrapping_add(r));
+                    for (sum, right) in sums.iter_mut().zip(right) {
+                        *sum = ops.mul_add(x, right, *sum);
+                    }
+                }
+            }
+            a = a.wrapping_add(R);
+            b = b.wrapping_add(COLUMNS);
+        }
+        for (r, sums) in sums.into_iter().enumerate() {
+            for (v, sum) in sums.into_iter().enumerate() {
+                // SAFETY: within row `r` of C.
+                unsafe { ops.store_ptr(sum, at(r, v)) };
+            }
+        }
+    }
+}

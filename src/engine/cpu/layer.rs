@@ -3,7 +3,7 @@
 use hearken_kernels::{
     attention::{self, Heads, Part},
     cpu::Bf16,
-    dense::{Arithmetic, Dense, DenseScratch, Output},
+    dense::{Arithmetic, Dense, Output},
     memory::Aligned,
     vector::norm::NormRows,
 };
@@ -27,11 +27,20 @@ pub struct Layer {
     qkv: Dense,
     attention_out: Dense,
     attention_norm: Norm,
-    up: Dense,
-    down: Dense,
+    feed_forward: Vec<FeedForward>,
     norm: Norm,
     activation: Activation,
 }
+
+/// Some of the columns between the two products of a feed-forward block. What the second product makes of each part is
+/// added up, so that only one part's values need to lie in the cache at a time; each part is quantised by itself.
+struct FeedForward {
+    up: Dense,
+    down: Dense,
+}
+
+/// Columns of a part, at most: with 256 rows, 786 KB.
+const FEED_FORWARD_COLUMNS_MAX: usize = 768;
 
 /// Queries, keys and values of a group, in the numbers that attention multiplies.
 pub enum Projected<'a> {
@@ -86,8 +95,11 @@ impl Layer {
             qkv: Dense::new(arithmetic, &weight, &bias),
             attention_out: dense("attention.output.dense", hidden, hidden)?,
             attention_norm: Norm::read(spec, checkpoint, &format!("{prefix}.attention.output.LayerNorm"))?,
-            up: dense("intermediate.dense", intermediate, hidden)?,
-            down: dense("output.dense", hidden, intermediate)?,
+            feed_forward: feed_forward(
+                arithmetic,
+                values("intermediate.dense", intermediate, hidden)?,
+                values("output.dense", hidden, intermediate)?,
+            ),
             norm: Norm::read(spec, checkpoint, &format!("{prefix}.output.LayerNorm"))?,
             activation: spec.activation,
         })
@@ -98,14 +110,16 @@ impl Layer {
         &self,
         hidden: &[f32],
         to: Projected,
-        scratch: &mut DenseScratch,
+        scratch: &mut RowScratch,
     ) -> Result<(), ExecutorError> {
         let stride = self.qkv.outputs();
         let output = match to {
             Projected::F32(values) => Output::Store { values, stride },
             Projected::Bf16(_, values) => Output::Bf16 { values, stride },
         };
-        self.qkv.apply(hidden, output, None, scratch).map_err(product_error)
+        let RowScratch { operand, dense, .. } = scratch;
+        operand.prepare(self.qkv.arithmetic(), hidden, self.qkv.inputs());
+        self.qkv.apply(operand, output, None, dense).map_err(product_error)
     }
 
     /// What follows attention, for some rows: project, add, normalise; feed forward, add, normalise.
@@ -115,20 +129,50 @@ impl Layer {
         context: &[f32],
         scratch: &mut RowScratch,
     ) -> Result<(), ExecutorError> {
-        let RowScratch { wide, dense, .. } = scratch;
-        let (width, intermediate) = (self.up.inputs(), self.up.outputs());
-        let wide = wide.sized(hidden.len() / width * intermediate);
-        let run = |layer: &Dense, x: &[f32], output: Output, activation, scratch: &mut DenseScratch| {
-            layer.apply(x, output, activation, scratch).map_err(product_error)
-        };
-        run(&self.attention_out, context, Output::Add { values: &mut *hidden, stride: width }, None, dense)?;
+        let RowScratch { wide, operand, wide_operand, dense, .. } = scratch;
+        let (arithmetic, width) = (self.qkv.arithmetic(), self.qkv.inputs());
+        operand.prepare(arithmetic, context, width);
+        let sum = Output::Add { values: &mut *hidden, stride: width };
+        self.attention_out.apply(operand, sum, None, dense).map_err(product_error)?;
         self.attention_norm.apply(hidden);
-        let inner = Output::Store { values: &mut *wide, stride: intermediate };
-        run(&self.up, hidden, inner, Some(self.activation), dense)?;
-        run(&self.down, wide, Output::Add { values: &mut *hidden, stride: width }, None, dense)?;
+        operand.prepare(arithmetic, hidden, width);
+        for FeedForward { up, down } in &self.feed_forward {
+            let columns = up.outputs();
+            let wide = wide.sized(hidden.len() / width * columns);
+            let inner = Output::Store { values: &mut *wide, stride: columns };
+            up.apply(operand, inner, Some(self.activation), dense).map_err(product_error)?;
+            wide_operand.prepare(arithmetic, wide, columns);
+            let sum = Output::Add { values: &mut *hidden, stride: width };
+            down.apply(wide_operand, sum, None, dense).map_err(product_error)?;
+        }
         self.norm.apply(hidden);
         Ok(())
     }
+}
+
+/// Cuts a feed-forward block into parts of equal columns; the second product's bias goes with the first part.
+fn feed_forward(
+    arithmetic: Arithmetic,
+    (up, up_bias): (Vec<f32>, Vec<f32>),
+    (down, down_bias): (Vec<f32>, Vec<f32>),
+) -> Vec<FeedForward> {
+    let (intermediate, hidden) = (up_bias.len(), down_bias.len());
+    let parts = intermediate.div_ceil(FEED_FORWARD_COLUMNS_MAX);
+    // Whole groups of the inner dimension, where there are several parts.
+    let columns = intermediate.div_ceil(parts).next_multiple_of(if parts > 1 { 64 } else { 1 });
+    (0..intermediate)
+        .step_by(columns)
+        .map(|from| {
+            let to = (from + columns).min(intermediate);
+            let part: Vec<f32> =
+                down.chunks_exact(intermediate).flat_map(|row| row[from..to].to_vec()).collect();
+            let bias = if from == 0 { down_bias.clone() } else { vec![0.0; hidden] };
+            FeedForward {
+                up: Dense::new(arithmetic, &up[from * hidden..to * hidden], &up_bias[from..to]),
+                down: Dense::new(arithmetic, &part, &bias),
+            }
+        })
+        .collect()
 }
 
 impl Projected<'_> {

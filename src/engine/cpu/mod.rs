@@ -32,9 +32,9 @@ use super::{
     weights::{Checkpoint, Table, WORD_EMBEDDINGS},
 };
 
-/// Rows of a group or block: many enough that reading a layer's weights is a small part of its time, few enough that the
-/// widest values (3,072 columns in XLM-R base: 1.5 MB) stay in a core's second-level cache.
-const ROWS_MAX: usize = 128;
+/// Rows of a group or block: many enough that reading a layer's weights (7 MB of int8 in XLM-R base) is a small part of its
+/// time, few enough that what a product reads and writes (786 KB each there) stays in a core's second-level cache.
+const ROWS_MAX: usize = 256;
 /// Fewer rows than this are not worth waking another thread for.
 const ROWS_MIN: usize = 32;
 /// Rows of a tile: blocks of whole ones waste nothing.
@@ -215,7 +215,7 @@ impl CpuExecutor {
                 each(
                     threads,
                     qkv.blocks(block, 3 * width).zip(hidden.chunks(block * width)),
-                    |(qkv, hidden)| self.rows.with(|s| layer.project(hidden, qkv, &mut s.dense)),
+                    |(qkv, hidden)| self.rows.with(|s| layer.project(hidden, qkv, s)),
                 )?;
                 each(threads, attended(&parts, context, width), |(part, context)| {
                     self.rows.with(|s| qkv.attend(heads, part, context, s));
@@ -251,18 +251,17 @@ impl CpuExecutor {
         let block = block_rows(rows.len() / width, threads);
         let run = |rows: &[f32], out: &mut [f32]| {
             self.rows.with(|s| {
-                let RowScratch { wide, dense, .. } = s;
-                let output = Output::Store { values: out, stride: labels };
-                match &head.dense {
-                    Some(first) => {
-                        let inner = wide.sized(rows.len());
-                        let to = Output::Store { values: &mut *inner, stride: width };
-                        first.apply(rows, to, None, dense).map_err(product_error)?;
-                        Tanh.map_mut(inner);
-                        head.out.apply(inner, output, None, dense).map_err(product_error)
-                    }
-                    None => head.out.apply(rows, output, None, dense).map_err(product_error),
+                let RowScratch { wide, operand, dense, .. } = s;
+                operand.prepare(Arithmetic::F32, rows, width);
+                if let Some(first) = &head.dense {
+                    let inner = wide.sized(rows.len());
+                    let to = Output::Store { values: &mut *inner, stride: width };
+                    first.apply(operand, to, None, dense).map_err(product_error)?;
+                    Tanh.map_mut(inner);
+                    operand.prepare(Arithmetic::F32, inner, width);
                 }
+                let output = Output::Store { values: out, stride: labels };
+                head.out.apply(operand, output, None, dense).map_err(product_error)
             })
         };
         if rows.len() / width < 2 * ROWS_MIN {

@@ -2,7 +2,11 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use hearken_kernels::{attention::AttentionScratch, dense::DenseScratch, memory::Aligned};
+use hearken_kernels::{
+    attention::AttentionScratch,
+    dense::{DenseScratch, Operand},
+    memory::Aligned,
+};
 
 /// Buffers that are handed out and taken back; there are never more than were in use at once.
 pub struct Pool<T> {
@@ -39,8 +43,10 @@ impl<T: Default> Pool<T> {
 /// What some rows need on their way through a layer.
 #[derive(Default)]
 pub struct RowScratch {
-    /// rows x intermediate
+    /// rows x some of the columns between the products of a feed-forward block
     pub wide: Aligned<f32>,
+    pub operand: Operand,
+    pub wide_operand: Operand,
     pub dense: DenseScratch,
     pub attention: AttentionScratch,
 }

@@ -44,7 +44,7 @@ mod x86 {
 
     use super::{AttentionScratch, Heads, Part};
     use crate::{
-        product::{Block, BlockSums},
+        product::{Block, Step, Sums},
         tile::{COLUMNS, GROUP_BYTES, PANEL_GROUP_BYTES, ROWS},
         vector::avx512::exp_nonpositive,
     };
@@ -88,15 +88,19 @@ mod x86 {
                 unsafe {
                     let queries = sequence.add(row * stride + head * width).cast::<u8>();
                     for column in (0..len).step_by(COLUMNS) {
-                        multiply(
-                            queries,
-                            2 * stride,
+                        let c: *mut u8 = scores.as_mut_ptr().add(column).cast();
+                        multiply(&Step {
+                            a: queries,
+                            a_stride: 2 * stride,
                             rows,
-                            keys.add(column * key_groups * GROUP).cast(),
-                            key_groups,
-                            scores.as_mut_ptr().add(column).cast(),
-                            4 * padded,
-                        );
+                            b: keys.add(column * key_groups * GROUP).cast(),
+                            groups: key_groups,
+                            c,
+                            c_stride: 4 * padded,
+                            accumulate: false,
+                            ahead: c,
+                            ahead_step: 0,
+                        });
                     }
                     for r in 0..rows {
                         let scores = scores[r * padded..].as_ptr();
@@ -104,15 +108,19 @@ mod x86 {
                         inverse_sums[r] = softmax(scores, len, heads.scale(), weights, padded);
                     }
                     for column in (0..width).step_by(COLUMNS) {
-                        multiply(
-                            weights.as_ptr().cast(),
-                            2 * padded,
+                        let c = block.as_mut_ptr();
+                        multiply(&Step {
+                            a: weights.as_ptr().cast(),
+                            a_stride: 2 * padded,
                             rows,
-                            values.add(column * padded).cast(),
-                            value_groups,
-                            block.as_mut_ptr(),
-                            BlockSums::STRIDE_BYTES,
-                        );
+                            b: values.add(column * padded).cast(),
+                            groups: value_groups,
+                            c,
+                            c_stride: Sums::STRIDE_BYTES,
+                            accumulate: false,
+                            ahead: c,
+                            ahead_step: 0,
+                        });
                         let mixed = block.as_mut_ptr().cast::<f32>();
                         let mask = u32::MAX >> (COLUMNS - COLUMNS.min(width - column));
                         for (r, inverse_sum) in inverse_sums.iter().enumerate().take(rows) {

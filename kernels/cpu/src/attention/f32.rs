@@ -7,7 +7,7 @@ use rten_simd::{
 
 use super::{AttentionScratch, Heads, Part};
 use crate::{
-    product::BlockSums,
+    product::Sums,
     simd_f32,
     tile::{COLUMNS, ROWS},
     vector::softmax::Exponentials,
@@ -108,7 +108,7 @@ impl SimdOp for Attend<'_> {
                 row += rows;
             }
         }
-        debug_assert_eq!(BlockSums::STRIDE_BYTES, 4 * COLUMNS);
+        debug_assert_eq!(Sums::STRIDE_BYTES, 4 * COLUMNS);
     }
 }
 

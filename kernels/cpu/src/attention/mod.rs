@@ -15,7 +15,7 @@ pub use self::{
 
 use std::ops::Range;
 
-use crate::{memory::Aligned, product::BlockSums};
+use crate::{memory::Aligned, product::Sums};
 
 /// How heads lie in a row of queries, keys and values: `3 x heads x width` numbers, queries first.
 #[derive(Clone, Copy, Debug)]
@@ -52,5 +52,5 @@ pub struct AttentionScratch {
     scores: Aligned<f32>,
     weights: Aligned<u16>,
     inverse_sums: Aligned<f32>,
-    block: BlockSums,
+    block: Sums,
 }
