@@ -1,5 +1,5 @@
 //! Forward passes of the shape of the default pack (6 layers of 384, vocabulary of 40,000) on ragged customer messages,
-//! in tokens per second. The products alone are in the benches of `kernels/cpu`.
+//! in tokens per second; and the matrix products of the same pass alone, which shows what everything else costs.
 //!
 //! `cargo bench --bench engine`. Weights are random: speed does not depend on them.
 
@@ -13,12 +13,14 @@ use engine_pack::{Random, Shape, add_affine, encoder, encoder_config, save_tenso
 use hearken::engine::{
     batch::PackedBatch,
     check::usual_lengths,
-    cpu::{CpuExecutor, Precision},
+    cpu::{Arithmetic, CpuExecutor},
     executor::{Executor, HeadId},
     heads,
     spec::EncoderSpec,
     weights::Checkpoint,
 };
+use rten_gemm::{GemmExecutor, GemmInT, GemmInputA, GemmInputB, GemmOptions, GemmOutT};
+use rten_tensor::NdTensorView;
 use serde_json::json;
 
 const SHAPE: Shape = Shape {
@@ -39,7 +41,7 @@ fn write_model(dir: &Path) {
     save_tensors(&tensors, &dir.join("model.safetensors"));
 }
 
-fn executor(dir: &Path, precision: Precision) -> CpuExecutor {
+fn executor(dir: &Path, arithmetic: Arithmetic) -> CpuExecutor {
     let mut config = encoder_config("bert", SHAPE);
     config["hearken"] = json!({"heads": {
         "sentiment": {"task": "text-classification", "labels": ["negative", "neutral", "positive"]},
@@ -51,7 +53,7 @@ fn executor(dir: &Path, precision: Precision) -> CpuExecutor {
         .iter()
         .map(|head| head.weights(&checkpoint, spec.hidden).unwrap())
         .collect();
-    CpuExecutor::new(&spec, &checkpoint, &weights, precision, 0).unwrap()
+    CpuExecutor::new(&spec, &checkpoint, &weights, arithmetic, 0).unwrap()
 }
 
 fn packed(lengths: &[usize]) -> (PackedBatch, Vec<Range<usize>>) {
@@ -74,11 +76,8 @@ fn forward(c: &mut Criterion) {
         ("one text of 24 tokens", vec![24]),
         ("one of 512", vec![512]),
     ];
-    for (precision, name) in [(Precision::F32, "f32"), (Precision::Bf16, "bf16"), (Precision::Int8, "int8")] {
-        if precision == Precision::Bf16 && !CpuExecutor::has_bf16() {
-            continue;
-        }
-        let executor = executor(dir.path(), precision);
+    for (arithmetic, name) in [(Arithmetic::F32, "f32"), (Arithmetic::Int8, "int8")] {
+        let executor = executor(dir.path(), arithmetic);
         let mut group = c.benchmark_group(format!("forward {name}"));
         for (workload, lengths) in &workloads {
             let (batch, rows) = packed(lengths);
@@ -91,9 +90,55 @@ fn forward(c: &mut Criterion) {
     }
 }
 
+/// The products of the encoder's layers and nothing else, in the same blocks of rows, on one thread.
+fn products(c: &mut Criterion) {
+    products_of(c, "f32", &GemmExecutor::<f32>::new(), 0.5, 0.01);
+    products_of(c, "int8", &GemmExecutor::<u8, i8, i32>::new(), 7, 3);
+}
+
+fn products_of<A: GemmInT, B: GemmInT, O: GemmOutT>(
+    c: &mut Criterion,
+    name: &str,
+    gemm: &GemmExecutor<A, B, O>,
+    a: A,
+    b: B,
+) {
+    const BLOCK_ROWS: usize = 72;
+    let tokens: usize = usual_lengths().iter().sum();
+    let (hidden, intermediate) = (SHAPE.hidden, SHAPE.intermediate);
+    let shapes = [(hidden, 3 * hidden), (hidden, hidden), (hidden, intermediate), (intermediate, hidden)];
+    let weights =
+        shapes.map(|(k, n)| gemm.prepack_b(NdTensorView::from_data([k, n], vec![b; k * n].as_slice())));
+    let x = vec![a; BLOCK_ROWS * intermediate];
+    let mut out = vec![O::default(); BLOCK_ROWS * intermediate];
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+    let mut group = c.benchmark_group("products alone, one thread");
+    group.throughput(Throughput::Elements(tokens as u64));
+    group.bench_function(name, |bencher| {
+        bencher.iter(|| {
+            pool.install(|| {
+                for _ in 0..SHAPE.layers * tokens.div_ceil(BLOCK_ROWS) {
+                    for ((k, n), weights) in shapes.iter().zip(&weights) {
+                        let a = NdTensorView::from_data([BLOCK_ROWS, *k], &x[..BLOCK_ROWS * k]);
+                        let out = &mut out[..BLOCK_ROWS * n];
+                        gemm.gemm(
+                            out,
+                            GemmInputA::Unpacked(a),
+                            GemmInputB::Packed(weights),
+                            GemmOptions::default(),
+                        )
+                        .unwrap();
+                    }
+                }
+            });
+        });
+    });
+    group.finish();
+}
+
 criterion_group! {
     name = engine;
     config = Criterion::default().sample_size(10).measurement_time(Duration::from_secs(5));
-    targets = forward
+    targets = forward, products
 }
 criterion_main!(engine);

@@ -1,5 +1,5 @@
-//! How long it takes to apply an interaction to a history, and to render the document of a record with 10, 1,000 and
-//! 10,000 interactions.
+//! How long it takes to apply a scored interaction to the history of a record with 100, 10,000 and 100,000 interactions
+//! (digest of the text included), and to make its document for 90 days and for all of it. One core.
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use hearken::insight::event::{Event, EventData, EventId, RecordKey};
@@ -26,6 +26,10 @@ const SUBJECTS: [&str; 12] = [
     "contract",
 ];
 const CHANNELS: [&str; 5] = ["email", "call", "ticket", "chat", "survey"];
+
+/// As the server allocates.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The `i`-th of a record's interactions: two sentences, two keyphrases, now and then a competitor; one every 6 hours.
 fn interaction(i: usize) -> Entry {
@@ -73,34 +77,31 @@ fn fold(c: &mut Criterion) {
         serde_json::from_value(json!({"competitors": [{"name": "Airo Networks", "aliases": ["Airo"]}]}))
             .unwrap();
     let key = RecordKey { module: "contact".into(), id: "1".into() };
-    let view = View { from: None, to: "2030-01-01".parse().unwrap(), as_of: None };
     let identity = Identity::new();
     let mut group = c.benchmark_group("insight");
     group.sample_size(20);
-    for n in [10, 1_000, 10_000] {
-        let history = || {
-            let mut history = History::new();
-            history.redigest(&settings);
-            (0..n).map(interaction).for_each(|entry| history.apply(entry));
-            history
-        };
+    for n in [100, 10_000, 100_000] {
+        let mut history = History::new();
+        history.redigest(&settings);
+        (0..n).map(interaction).for_each(|entry| history.apply(entry));
+        let now = Timestamp::from_second(1_600_000_000 + n as i64 * 21_600).unwrap();
+        for window in ["90d", "all"] {
+            let view = View::parse(Some(window), None, now).unwrap();
+            let shown = document(&key, &history, &identity, &settings, &view).highlights.total;
+            group.throughput(Throughput::Elements(shown));
+            group.bench_function(BenchmarkId::new(format!("document of {window}"), n), |b| {
+                b.iter(|| document(&key, &history, &identity, &settings, &view).to_bytes())
+            });
+        }
         // It grows while it is measured, by less than what would show.
-        let (mut growing, mut next) = (history(), n);
+        let mut next = n;
         group.throughput(Throughput::Elements(1));
         group.bench_function(BenchmarkId::new("apply", n), |b| {
             let one_more = || {
                 next += 1;
                 interaction(next)
             };
-            b.iter_batched(one_more, |entry| growing.apply(entry), BatchSize::SmallInput)
-        });
-        let history = history();
-        group.throughput(Throughput::Elements(n as u64));
-        group.bench_with_input(BenchmarkId::new("render", n), &history, |b, history| {
-            b.iter(|| document(&key, history, &identity, &settings, &view))
-        });
-        group.bench_with_input(BenchmarkId::new("render_to_bytes", n), &history, |b, history| {
-            b.iter(|| document(&key, history, &identity, &settings, &view).to_bytes())
+            b.iter_batched(one_more, |entry| history.apply(entry), BatchSize::SmallInput)
         });
     }
     group.finish();

@@ -1,5 +1,6 @@
-//! How long it takes to have events on disk, alone and with others, and to read a document, from the store and through
-//! the pipeline's memory. Durable appends measure the disk as much as the store: compare runs on one machine only.
+//! How long it takes to have events on disk, alone and with others, and in their documents, and to read a document,
+//! from the store and through the pipeline's memory. Durable appends measure the disk as much as the store: compare runs
+//! on one machine only.
 
 use std::{sync::Arc, time::Instant};
 
@@ -8,7 +9,7 @@ use futures::future::BoxFuture;
 use hearken::{
     insight::event::{Event, EventData, EventId, RecordKey},
     pipeline::{IncomingEvent, Pipeline, PipelineOptions, Scored, Scorer, ScorerError, Tenant, ViewQuery},
-    scores::Scores,
+    scores::{Classified, Intent, Keyphrase, Scores, Sentence, Sentiment},
     store::{Membership, NewEvent, Store, sqlite::SqliteStore},
 };
 use jiff::Timestamp;
@@ -81,14 +82,85 @@ fn append(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Has nothing to say on any text.
-struct Silent;
+/// Says the same of every text, at no cost: what is measured is all but the models.
+struct Canned(Scores);
 
-impl Scorer for Silent {
+impl Canned {
+    fn new() -> Self {
+        let sentiment: Classified<Sentiment> = Classified::new(&[0.8, 0.15, 0.05]).unwrap();
+        let phrase = |text: &str| {
+            let start = TEXT.find(text).unwrap() as u32;
+            let end = start + text.len() as u32;
+            Keyphrase { text: text.into(), start, end, score: 0.9, sentiment: None }
+        };
+        Self(Scores {
+            language: Some("en".into()),
+            tokens: 120,
+            truncated: false,
+            intent: Classified::<Intent>::new(&[0.7, 0.1, 0.1, 0.1]),
+            keyphrases: Some(vec![phrase("connection"), phrase("phone")]),
+            sentences: vec![Sentence { start: 0, end: TEXT.len() as u32, sentiment: sentiment.clone() }],
+            sentiment: Some(sentiment),
+        })
+    }
+}
+
+impl Scorer for Canned {
     fn score(&self, texts: Vec<String>) -> BoxFuture<'static, Result<Scored, ScorerError>> {
-        let results = texts.iter().map(|_| Ok(Scores::default())).collect();
+        let results = texts.iter().map(|_| Ok(self.0.clone())).collect();
         Box::pin(async move { Ok(Scored { results, models: Default::default() }) })
     }
+}
+
+/// Events as they are read from bodies, `next` counts on; a fifth of them on one record.
+fn incoming(next: &mut usize, events: usize) -> Vec<IncomingEvent> {
+    let now = Timestamp::now();
+    (0..events)
+        .map(|_| {
+            *next += 1;
+            let record = if next.is_multiple_of(5) { 0 } else { *next % 5000 };
+            let (type_, data) = ("voc.interaction.received.v1", data(record));
+            let event = Event {
+                id: EventId { source: "bench".into(), id: next.to_string() },
+                time: now,
+                data: EventData::parse(type_, &data).unwrap(),
+            };
+            IncomingEvent { event, type_: type_.into(), data }
+        })
+        .collect()
+}
+
+/// Events through the whole pipeline, four senders with 250 events each at a time: until they are on disk while
+/// documents are made at the same time, and until they are in their documents.
+fn ingest(criterion: &mut Criterion) {
+    const SENDERS: usize = 4;
+    const BATCH: usize = 250;
+    let mut group = criterion.benchmark_group("ingest");
+    group.sample_size(10);
+    group.throughput(Throughput::Elements((SENDERS * BATCH) as u64));
+    for (name, wait) in [("on disk", false), ("in documents", true)] {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Arc::new(SqliteStore::open(&folder.path().join("hearken.db")).unwrap());
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let _inside = runtime.enter();
+        let pipeline = Pipeline::start(store, Canned::new(), PipelineOptions::default()).unwrap();
+        let tenant = Tenant::default();
+        let mut next = 0;
+        group.bench_function(name, |bencher| {
+            bencher.iter_batched(
+                || (0..SENDERS).map(|_| incoming(&mut next, BATCH)).collect::<Vec<_>>(),
+                |batches| {
+                    let sent = batches.into_iter().map(|batch| pipeline.ingest(&tenant, batch, wait));
+                    runtime.block_on(futures::future::join_all(sent)).into_iter().for_each(|done| {
+                        done.unwrap();
+                    });
+                },
+                BatchSize::PerIteration,
+            );
+        });
+        runtime.block_on(pipeline.shutdown());
+    }
+    group.finish();
 }
 
 fn read(criterion: &mut Criterion) {
@@ -96,7 +168,7 @@ fn read(criterion: &mut Criterion) {
     let store = Arc::new(SqliteStore::open(&folder.path().join("hearken.db")).unwrap());
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let _inside = runtime.enter();
-    let pipeline = Pipeline::start(store.clone(), Silent, PipelineOptions::default()).unwrap();
+    let pipeline = Pipeline::start(store.clone(), Canned::new(), PipelineOptions::default()).unwrap();
     let tenant = Tenant::default();
     let events = (0..2000).map(|i| {
         let (type_, data) = ("voc.interaction.received.v1", data(i % 500));
@@ -130,5 +202,5 @@ fn read(criterion: &mut Criterion) {
     runtime.block_on(pipeline.shutdown());
 }
 
-criterion_group!(benches, append, read);
+criterion_group!(benches, append, ingest, read);
 criterion_main!(benches);

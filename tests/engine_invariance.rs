@@ -1,5 +1,5 @@
 //! A text's logits are the same, bit for bit, whatever shares its batch and however many threads there are: documents
-//! that are scored again must come out byte for byte the same. Holds for every precision of the CPU executor.
+//! that are scored again must come out byte for byte the same. Holds for every arithmetic of the CPU executor.
 
 mod engine_pack;
 
@@ -9,7 +9,7 @@ use engine_pack::{Random, Shape, add_affine, encoder, encoder_config, interactiv
 use hearken::{
     engine::{
         batch::PackedBatch,
-        cpu::{CpuExecutor, Precision},
+        cpu::{Arithmetic, CpuExecutor},
         executor::{Executor, HeadId},
         heads,
         spec::EncoderSpec,
@@ -39,7 +39,7 @@ fn write_model(dir: &Path) {
     save_tensors(&tensors, &dir.join("model.safetensors"));
 }
 
-fn executor(dir: &Path, precision: Precision, threads: usize) -> CpuExecutor {
+fn executor(dir: &Path, arithmetic: Arithmetic, threads: usize) -> CpuExecutor {
     let mut config = encoder_config("bert", SHAPE);
     config["hearken"] = json!({"heads": {
         "s": {"task": "text-classification", "labels": ["a", "b", "c"]},
@@ -52,7 +52,7 @@ fn executor(dir: &Path, precision: Precision, threads: usize) -> CpuExecutor {
         .iter()
         .map(|head| head.weights(&checkpoint, spec.hidden).unwrap())
         .collect();
-    CpuExecutor::new(&spec, &checkpoint, &weights, precision, threads).unwrap()
+    CpuExecutor::new(&spec, &checkpoint, &weights, arithmetic, threads).unwrap()
 }
 
 /// Bits of the pooled and the token logits of each text.
@@ -87,15 +87,11 @@ fn logits_do_not_depend_on_the_batch_or_the_threads() {
     let lengths = [1, 1, 2, 3, 5, 6, 7, 11, 23, 24, 25, 48, 71, 72, 73, 96, 97, 130, 193, 257, 300];
     let texts: Vec<Vec<u32>> =
         lengths.iter().map(|n| (0..*n).map(|_| random.below(SHAPE.vocabulary) as u32).collect()).collect();
-    for precision in [Precision::F32, Precision::Bf16, Precision::Int8] {
-        if precision == Precision::Bf16 && !CpuExecutor::has_bf16() {
-            println!("bf16 is not tried: this processor has no bf16 arithmetic");
-            continue;
-        }
-        let one_thread = executor(dir.path(), precision, 1);
+    for arithmetic in [Arithmetic::F32, Arithmetic::Int8] {
+        let one_thread = executor(dir.path(), arithmetic, 1);
         let alone: Vec<Vec<u32>> = texts.iter().map(|t| logits(&one_thread, &[t]).remove(0)).collect();
         for threads in [1, 2, 3, 5] {
-            let executor = executor(dir.path(), precision, threads);
+            let executor = executor(dir.path(), arithmetic, threads);
             for round in 0..4 {
                 let chosen: Vec<usize> =
                     (0..1 + random.below(24)).map(|_| random.below(texts.len())).collect();
@@ -103,7 +99,7 @@ fn logits_do_not_depend_on_the_batch_or_the_threads() {
                 for (i, got) in chosen.iter().zip(&together) {
                     assert!(
                         got == &alone[*i],
-                        "{precision:?}, {threads} threads, round {round}: text of {} tokens in {chosen:?}",
+                        "{arithmetic:?}, {threads} threads, round {round}: text of {} tokens in {chosen:?}",
                         texts[*i].len()
                     );
                 }

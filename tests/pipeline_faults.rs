@@ -285,6 +285,35 @@ async fn verify_finds_what_is_not_what_the_log_says() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn verify_finds_a_history_in_memory_that_is_not_what_the_log_says() {
+    let me = ("contact", "1");
+    let (first, second) = (says("a", me, 2, "Slow."), says("b", me, 1, "Ok."));
+    let happy = Rig::new();
+    happy.apply(vec![says("a", me, 2, "Thanks, great.")]).await;
+    let scores = vec![(1, happy.store.read_after(0, 1, usize::MAX).unwrap().remove(0).scores.unwrap())];
+    let rescored = Commit { scores, ..Commit::default() };
+
+    // What the document is where the log has other scores, and nobody remembers the old ones.
+    let other = Rig::new();
+    other.apply(vec![first.clone()]).await;
+    other.pipeline.shutdown().await;
+    other.store.commit(rescored.clone()).unwrap();
+    let again = Pipeline::start(other.store.clone(), Words::default(), options(&other.hands)).unwrap();
+    again.ingest(&TENANT(), vec![second.clone()], true).await.unwrap();
+    let record = (TENANT(), key(me));
+    let document = other.store.document(&record.0, &record.1).unwrap().unwrap();
+
+    // The same log and the same document, behind the back of a pipeline that remembers.
+    let rig = Rig::new();
+    rig.apply(vec![first, second]).await;
+    assert_eq!(rig.pipeline.verify().await.unwrap().different, []);
+    let commit = Commit { documents: vec![(record.clone(), document)], ..rescored };
+    rig.store.commit(commit).unwrap();
+    assert_eq!(verify_store(&*rig.store).unwrap().different, [], "log and documents agree");
+    assert_eq!(rig.pipeline.verify().await.unwrap().different, [record.1]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_reader_sees_one_state_or_the_next() {
     // While events, settings and erasures go on, a document is always one that some state of the log has.
     let rig = Rig::with(|options| options.batch_events_max = 4);

@@ -10,7 +10,7 @@ use super::event::Interaction;
 use super::lexicon::{Cause, Cue, Lexicon, causes, cues};
 use super::statistics::Mean;
 use crate::scores::{Classified, Scores, Sentence, Sentiment};
-use crate::text::{keyword, mail, offsets::ScalarOffsets, sentence};
+use crate::text::{keyword, mail, normalize::Normalized, offsets::ScalarOffsets, sentence};
 
 /// Most characters of an [`Digest::summary`].
 pub const SUMMARY_CHARS_MAX: usize = 80;
@@ -92,8 +92,8 @@ struct Reader<'t> {
     text: &'t str,
     language: Option<String>,
     scores: Option<&'t Scores>,
-    /// The customer's own words, in bytes.
-    own: Vec<Range<usize>>,
+    /// The customer's own words, in bytes, and as they are searched.
+    own: Vec<(Range<usize>, Normalized)>,
     offsets: ScalarOffsets<'t>,
 }
 
@@ -104,6 +104,7 @@ impl<'t> Reader<'t> {
         } else {
             std::iter::once(0..text.len()).collect()
         };
+        let own = own.into_iter().map(|part| (part.clone(), Normalized::new(&text[part]))).collect();
         let language = interaction.language.as_deref().or(scores.and_then(|s| s.language.as_deref()));
         // "pt-BR" speaks "pt".
         let language = language.and_then(|l| l.split(['-', '_']).next()).map(str::to_lowercase);
@@ -113,7 +114,7 @@ impl<'t> Reader<'t> {
     fn digest(&self, lexicon: &Lexicon) -> Digest {
         let language = self.language.as_deref();
         let mut competitors: Vec<Mention> = Vec::new();
-        for (competitor, range) in self.search(|part| lexicon.competitors(part).collect()) {
+        for (competitor, range) in self.search(|_, part| lexicon.competitors(part).collect()) {
             let span = self.span(range);
             let sentence = self.sentence(span.0);
             let first_in_sentence = !competitors.iter().any(|m| {
@@ -127,9 +128,9 @@ impl<'t> Reader<'t> {
                 first_in_sentence,
             });
         }
-        let watched = self.search(|part| lexicon.watched(part).map(|(l, p, r)| ((l, p), r)).collect());
-        let cues = self.search(|part| cues(part, language));
-        let causes = self.search(|part| causes(part, language));
+        let watched = self.search(|_, part| lexicon.watched(part).map(|(l, p, r)| ((l, p), r)).collect());
+        let cues = self.search(|text, part| cues(text, part, language));
+        let causes = self.search(|_, part| causes(part, language));
         let keywords = self.keywords(&competitors);
         Digest {
             elsewhere: self.elsewhere(&competitors),
@@ -151,10 +152,13 @@ impl<'t> Reader<'t> {
     }
 
     /// Looks through the customer's own words, part by part.
-    fn search<T>(&self, find: impl Fn(&str) -> Vec<(T, Range<usize>)>) -> Vec<(T, Range<usize>)> {
+    fn search<T>(
+        &self,
+        find: impl Fn(&str, &Normalized) -> Vec<(T, Range<usize>)>,
+    ) -> Vec<(T, Range<usize>)> {
         let mut found = Vec::new();
-        for part in &self.own {
-            for (what, range) in find(&self.text[part.clone()]) {
+        for (part, normalized) in &self.own {
+            for (what, range) in find(&self.text[part.clone()], normalized) {
                 found.push((what, part.start + range.start..part.start + range.end));
             }
         }
@@ -183,7 +187,7 @@ impl<'t> Reader<'t> {
     }
 
     fn is_own(&self, span: Span) -> bool {
-        self.own.iter().any(|part| {
+        self.own.iter().any(|(part, _)| {
             let own = self.span(part.clone());
             own.0 <= span.0 && span.0 < own.1
         })
@@ -233,7 +237,7 @@ impl<'t> Reader<'t> {
         if let Some(best) = best {
             return shorten(&best.text);
         }
-        let own = self.own.first().map_or(self.text, |part| &self.text[part.clone()]);
+        let own = self.own.first().map_or(self.text, |(part, _)| &self.text[part.clone()]);
         let first = sentence::sentences(own).into_iter().next();
         shorten(first.map_or(own, |range| &own[range]))
     }

@@ -137,7 +137,7 @@ fn keywords(
     let mut meant = vec![item.is_none(); reading.keywords.len()];
     if let Some(item) = &item {
         for response in responses {
-            for (keyword, number) in response.digest.keywords.iter().zip(&response.keywords) {
+            for (keyword, number) in response.digest.keywords.iter().zip(response.keywords) {
                 if *keyword.key == **item || normalize(&keyword.surface) == *item {
                     meant[*number as usize] = true;
                 }
@@ -145,7 +145,7 @@ fn keywords(
         }
     }
     let spans = |r: &Response| {
-        let keywords = r.digest.keywords.iter().zip(&r.keywords);
+        let keywords = r.digest.keywords.iter().zip(r.keywords);
         keywords.filter(|(_, number)| meant[**number as usize]).map(|(keyword, _)| keyword.span).collect()
     };
     responses.iter().filter(|r| wanted(r)).filter_map(|r| at(r.fact, spans(r))).collect()

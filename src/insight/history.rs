@@ -7,7 +7,7 @@
 //! An erasure at a time takes every fact up to that time whose record it names, and unlinks facts that only name the
 //! record beside another one (`related`, a deal's `contacts`). Of what was erased, only ids and fingerprints are kept.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -16,8 +16,10 @@ use sha2::{Digest as _, Sha256};
 use super::digest::Digest;
 use super::event::{Event, EventData, EventId, RecordKey};
 use super::lexicon::Lexicon;
-use super::precedence::{Fingerprint, Moment, feed, fingerprint};
+use super::precedence::{Fingerprint, feed, fingerprint};
 use super::settings::Settings;
+use super::symbols::Symbols;
+use super::timeline::Timeline;
 use crate::scores::Scores;
 
 /// Slot to revision (`sha256:...`) of the models that made some scores.
@@ -42,18 +44,29 @@ pub struct Fact {
     pub models: Arc<ModelRevisions>,
     /// What counts in the customer's words; `None` where the customer says nothing.
     pub digest: Option<Digest>,
+    /// The conversation of an interaction, by its number in [`History::threads`].
+    pub thread: Option<u32>,
+    /// The channel, product and touchpoint of an interaction, by their numbers in [`History::names`].
+    pub channel: Option<u32>,
+    pub product: Option<u32>,
+    pub touchpoint: Option<u32>,
+    /// The keywords of `digest`, by their numbers in [`History::keywords`].
+    pub keywords: Box<[u32]>,
 }
 
 /// The surviving facts of one record or of many; see the module's documentation.
 pub struct History {
     lexicon: Arc<Lexicon>,
-    versions: BTreeMap<EventId, Version>,
-    /// Facts by the records that they name, in order of time.
-    by_record: BTreeMap<RecordKey, BTreeMap<Moment, Arc<Fact>>>,
+    versions: HashMap<EventId, Version>,
+    /// Facts by the records that they name.
+    by_record: HashMap<RecordKey, Timeline>,
     retracted: BTreeSet<EventId>,
     erased: BTreeMap<RecordKey, Timestamp>,
     /// Few different ones, shared by many facts.
     models: Vec<Arc<ModelRevisions>>,
+    keywords: Symbols,
+    threads: Symbols,
+    names: Symbols,
 }
 
 /// The version of an event that survives so far.
@@ -87,11 +100,14 @@ impl History {
     pub fn with_lexicon(lexicon: Arc<Lexicon>) -> Self {
         Self {
             lexicon,
-            versions: BTreeMap::new(),
-            by_record: BTreeMap::new(),
+            versions: HashMap::new(),
+            by_record: HashMap::new(),
             retracted: BTreeSet::new(),
             erased: BTreeMap::new(),
             models: Vec::new(),
+            keywords: Symbols::default(),
+            threads: Symbols::default(),
+            names: Symbols::default(),
         }
     }
 
@@ -128,16 +144,22 @@ impl History {
         }
         let fact = Arc::new(self.read(entry));
         for name in names {
-            self.by_record.entry(name).or_default().insert(Moment::of(&fact.event), fact.clone());
+            self.by_record.entry(name).or_default().insert(fact.clone());
         }
         self.versions.insert(fact.event.id.clone(), Version::Live(fact));
     }
 
     fn read(&mut self, entry: Entry) -> Fact {
-        let digest = match &entry.event.data {
-            EventData::InteractionReceived(i) => Digest::of(i, entry.scores.as_ref(), &self.lexicon),
-            _ => None,
-        };
+        let (mut digest, mut thread) = (None, None);
+        let (mut channel, mut product, mut touchpoint) = (None, None, None);
+        if let EventData::InteractionReceived(interaction) = &entry.event.data {
+            digest = Digest::of(interaction, entry.scores.as_ref(), &self.lexicon);
+            thread = interaction.thread_id.as_deref().map(|id| self.threads.number(id));
+            channel = Some(self.names.number(&interaction.channel));
+            product = interaction.product.as_deref().map(|name| self.names.number(name));
+            touchpoint = interaction.touchpoint.as_deref().map(|name| self.names.number(name));
+        }
+        let keywords = self.numbers(digest.as_ref());
         let models = match self.models.iter().find(|m| ***m == entry.models) {
             Some(models) => models.clone(),
             None => {
@@ -146,7 +168,13 @@ impl History {
                 models
             }
         };
-        Fact { event: entry.event, received_at: entry.received_at, scores: entry.scores, models, digest }
+        let Entry { event, received_at, scores, .. } = entry;
+        Fact { event, received_at, scores, models, digest, thread, channel, product, touchpoint, keywords }
+    }
+
+    fn numbers(&mut self, digest: Option<&Digest>) -> Box<[u32]> {
+        let keywords = digest.map_or(&[][..], |digest| &digest.keywords);
+        keywords.iter().map(|keyword| self.keywords.number(&keyword.key)).collect()
     }
 
     /// Forgets an event for ever, in all its versions, also those still to come.
@@ -163,10 +191,10 @@ impl History {
         let touched: Vec<Arc<Fact>> = self
             .by_record
             .get(key)
-            .into_iter()
-            .flatten()
-            .take_while(|(moment, _)| moment.time <= until)
-            .map(|(_, fact)| fact.clone())
+            .map_or(&[][..], Timeline::facts)
+            .iter()
+            .take_while(|fact| fact.event.time <= until)
+            .cloned()
             .collect();
         for fact in touched {
             let id = &fact.event.id;
@@ -206,7 +234,7 @@ impl History {
 
     fn unlink(&mut self, key: &RecordKey, event: &Event) {
         if let Some(facts) = self.by_record.get_mut(key) {
-            facts.remove(&Moment::of(event));
+            facts.remove(event);
             if facts.is_empty() {
                 self.by_record.remove(key);
             }
@@ -232,7 +260,8 @@ impl History {
         for fact in facts {
             let EventData::InteractionReceived(interaction) = &fact.event.data else { continue };
             let digest = Digest::of(interaction, fact.scores.as_ref(), &self.lexicon);
-            self.replace(Fact { digest, ..(*fact).clone() });
+            let keywords = self.numbers(digest.as_ref());
+            self.replace(Fact { digest, keywords, ..(*fact).clone() });
         }
     }
 
@@ -248,10 +277,9 @@ impl History {
 
     fn replace(&mut self, fact: Fact) {
         let fact = Arc::new(fact);
-        let moment = Moment::of(&fact.event);
         for name in fact.event.data.records() {
-            if let Some(held) = self.by_record.get_mut(&name).and_then(|facts| facts.get_mut(&moment)) {
-                *held = fact.clone();
+            if let Some(facts) = self.by_record.get_mut(&name) {
+                facts.replace(fact.clone());
             }
         }
         self.versions.insert(fact.event.id.clone(), Version::Live(fact));
@@ -267,7 +295,27 @@ impl History {
 
     /// The surviving events that name `key`, in order of time.
     pub fn of_record(&self, key: &RecordKey) -> impl DoubleEndedIterator<Item = &Fact> {
-        self.by_record.get(key).into_iter().flatten().map(|(_, fact)| &**fact)
+        self.timeline(key).map_or(&[][..], Timeline::facts).iter().map(|fact| &**fact)
+    }
+
+    /// The surviving events that name `key`, with their sums; `None` where there are none.
+    pub fn timeline(&self, key: &RecordKey) -> Option<&Timeline> {
+        self.by_record.get(key)
+    }
+
+    /// The keywords of all facts that are or were here, by number.
+    pub fn keywords(&self) -> &Symbols {
+        &self.keywords
+    }
+
+    /// The channels, products and touchpoints of all facts that are or were here, by number.
+    pub fn names(&self) -> &Symbols {
+        &self.names
+    }
+
+    /// The conversations of all facts that are or were here, by number.
+    pub fn threads(&self) -> &Symbols {
+        &self.threads
     }
 
     /// `key` and every record that one of its events names: whose documents change with an erasure of `key`.

@@ -6,7 +6,10 @@ use std::ops::Range;
 use std::sync::LazyLock;
 
 use super::settings::Settings;
-use crate::text::{normalize::normalize, phrases::Matcher};
+use crate::text::{
+    normalize::{Normalized, normalize},
+    phrases::Matcher,
+};
 
 /// The phrases of one set of settings, ready to search.
 pub struct Lexicon {
@@ -33,17 +36,16 @@ impl Lexicon {
         }
     }
 
-    /// Indices of the competitors that `text` names, with the bytes of each mention.
-    pub fn competitors(&self, text: &str) -> impl Iterator<Item = (usize, Range<usize>)> {
-        self.competitors.find(text).into_iter().map(|hit| (self.competitor_of[hit.phrase], hit.range))
+    /// Indices of the competitors that a text names, with the bytes of each mention.
+    pub fn competitors(&self, text: &Normalized) -> impl Iterator<Item = (usize, Range<usize>)> {
+        self.competitors.find_in(text).into_iter().map(|hit| (self.competitor_of[hit.phrase], hit.range))
     }
 
-    /// Watchlist, phrase and bytes of each watched phrase in `text`. Lists do not hide each other's phrases.
-    pub fn watched(&self, text: &str) -> impl Iterator<Item = (usize, usize, Range<usize>)> {
-        self.watchlists
-            .iter()
-            .enumerate()
-            .flat_map(move |(list, m)| m.find(text).into_iter().map(move |hit| (list, hit.phrase, hit.range)))
+    /// Watchlist, phrase and bytes of each watched phrase in a text. Lists do not hide each other's phrases.
+    pub fn watched(&self, text: &Normalized) -> impl Iterator<Item = (usize, usize, Range<usize>)> {
+        self.watchlists.iter().enumerate().flat_map(move |(list, m)| {
+            m.find_in(text).into_iter().map(move |hit| (list, hit.phrase, hit.range))
+        })
     }
 }
 
@@ -135,25 +137,25 @@ impl Cues {
             causes.into_iter().map(|((phrase, cause), languages)| (phrase, (cause, languages))).unzip();
         let (negation_phrases, negation_of): (Vec<String>, Vec<_>) = negations.into_iter().unzip();
         Self {
-            statements: Matcher::new(&statements.iter().map(|(p, _)| *p).collect::<Vec<_>>()),
+            statements: Matcher::fast(&statements.iter().map(|(p, _)| *p).collect::<Vec<_>>()),
             statement_of: statements.iter().map(|(_, cue)| *cue).collect(),
-            negations: Matcher::new(&negation_phrases),
+            negations: Matcher::fast(&negation_phrases),
             negation_of,
-            causes: Matcher::new(&cause_phrases),
+            causes: Matcher::fast(&cause_phrases),
             cause_of,
         }
     }
 }
 
-/// The cues in `text` that nothing takes back, with their bytes. Cues are told in every language, negations only in the
+/// The cues in `text` (and as `normalized`) that nothing takes back, with their bytes. Cues are told in every language, negations only in the
 /// language of the text, where it is known: short words mean different things.
-pub fn cues(text: &str, language: Option<&str>) -> Vec<(Cue, Range<usize>)> {
+pub fn cues(text: &str, normalized: &Normalized, language: Option<&str>) -> Vec<(Cue, Range<usize>)> {
     let cues = &*CUES;
-    let hits = cues.statements.find(text);
+    let hits = cues.statements.find_in(normalized);
     if hits.is_empty() {
         return vec![];
     }
-    let negations = cues.negations.find(text);
+    let negations = cues.negations.find_in(normalized);
     hits.into_iter()
         .filter(|hit| {
             !negations.iter().any(|n| {
@@ -189,12 +191,12 @@ fn ends_clause(c: char) -> bool {
     )
 }
 
-/// What `text` is about, among the causes of displeasure, with the bytes of each word that says so. Words of other
+/// What a text is about, among the causes of displeasure, with the bytes of each word that says so. Words of other
 /// languages do not count where the language is known.
-pub fn causes(text: &str, language: Option<&str>) -> Vec<(Cause, Range<usize>)> {
+pub fn causes(text: &Normalized, language: Option<&str>) -> Vec<(Cause, Range<usize>)> {
     let cues = &*CUES;
     cues.causes
-        .find(text)
+        .find_in(text)
         .into_iter()
         .filter_map(|hit| {
             let (cause, languages) = &cues.cause_of[hit.phrase];
@@ -208,8 +210,10 @@ mod tests {
     use super::*;
 
     fn check(text: &str, expected: &[(Cue, &str)]) {
-        let found: Vec<(Cue, &str)> =
-            cues(text, None).into_iter().map(|(cue, range)| (cue, &text[range])).collect();
+        let found: Vec<(Cue, &str)> = cues(text, &Normalized::new(text), None)
+            .into_iter()
+            .map(|(cue, range)| (cue, &text[range]))
+            .collect();
         assert_eq!(found, expected, "in {text}");
     }
 
@@ -235,7 +239,7 @@ mod tests {
     #[test]
     fn causes_keep_to_their_language() {
         let names = |text: &str, language| -> Vec<&str> {
-            causes(text, language).into_iter().map(|(c, _)| c.name()).collect()
+            causes(&Normalized::new(text), language).into_iter().map(|(c, _)| c.name()).collect()
         };
         assert_eq!(names("The outage again, and no reply", Some("en")), ["product", "communication"]);
         assert_eq!(names("Die Rechnung kam zu spät", Some("de")), ["service"]);

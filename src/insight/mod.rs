@@ -3,7 +3,6 @@
 //! No IO, no clock, no randomness, no async. The same surviving events give the same document, byte for byte, in
 //! whatever order they came. Nothing here knows how scores are made or where documents are kept.
 
-pub mod action;
 pub mod event;
 pub mod settings;
 pub mod statistics;
@@ -14,10 +13,11 @@ pub mod identity;
 pub mod lexicon;
 pub mod precedence;
 pub mod reading;
+pub mod symbols;
 pub mod tally;
+pub mod timeline;
 pub mod view;
 
-pub mod alerts;
 pub mod document;
 pub mod evidence;
 pub mod metrics;

@@ -3,8 +3,9 @@
 //! All panels read this, so they agree. A *response* is a customer interaction with a sentiment; a *conversation* is
 //! all responses of one `thread_id`.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ops::Range;
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 
@@ -13,9 +14,10 @@ use super::document::EVIDENCE_IDS_MAX;
 use super::event::{EventData, EventId, Interaction, RecordKey, StageChange};
 use super::history::{Fact, History};
 use super::identity::Identity;
-use super::panels::actions::stands;
 use super::precedence::Moment;
 use super::settings::Settings;
+use super::tally::{self, Count};
+use super::timeline::{Timeline, is_evidence, is_rare};
 use super::view::View;
 use crate::scores::{Classified, Intent, Sentiment};
 
@@ -41,8 +43,18 @@ pub struct Reading<'a> {
     pub end: Timestamp,
     /// Number of conversations; they are numbered from 0.
     pub threads: usize,
-    /// Keywords by number: their keys.
-    pub keywords: Vec<&'a str>,
+    /// Keywords by number: their keys. Some may be of other records.
+    pub keywords: &'a [Arc<str>],
+    /// Those of `facts` that a record has few of, in order of time; see [`is_rare`].
+    pub rare: Vec<&'a Fact>,
+    /// The observed behaviour of the window, in order of time.
+    pub behaviours: Vec<&'a Fact>,
+    /// Channels, products and touchpoints by number. Some may be of other records.
+    pub names: &'a [Arc<str>],
+    /// The sum over `facts` of one plus the revision of each.
+    pub revision: u64,
+    /// The keywords of the window, counted once for all panels.
+    counts: Vec<Count<'a>>,
     /// Ids that interactions of several sources share.
     ambiguous: BTreeSet<&'a str>,
 }
@@ -60,7 +72,7 @@ pub struct Response<'a> {
     /// The conversation, by number.
     pub thread: usize,
     /// The number of each keyword of `digest`, in its order.
-    pub keywords: Vec<u32>,
+    pub keywords: &'a [u32],
 }
 
 impl<'a> Reading<'a> {
@@ -71,7 +83,16 @@ impl<'a> Reading<'a> {
         settings: &'a Settings,
         view: &'a View,
     ) -> Self {
-        let facts = merged(history, &identity.members_at(key, view.as_of), view);
+        let members = identity.members_at(key, view.as_of);
+        let facts = merged(history, &members, view);
+        let whole = members.len() == 1 && view.as_of.is_none();
+        let (rare, revision) = match history.timeline(&members[0]).filter(|_| whole) {
+            Some(timeline) => (timeline.rare().iter().map(|f| &**f).collect(), timeline.revision()),
+            None => {
+                let rare = facts.iter().copied().filter(|f| is_rare(&f.event.data)).collect();
+                (rare, facts.iter().map(|f| 1 + u64::from(f.event.data.revision())).sum())
+            }
+        };
         let deals = deals(key, history, identity, view);
         let aliases = identity.aliases_at(key, view.as_of);
         let mut reading = Self {
@@ -81,14 +102,19 @@ impl<'a> Reading<'a> {
             settings,
             aliases,
             shown_facts: window(&facts, view),
-            ambiguous: ambiguous(&facts),
+            ambiguous: ambiguous(history, &members, &facts),
             end: view.end(),
             facts,
             responses: vec![],
             shown: 0..0,
             deals,
-            threads: 0,
-            keywords: vec![],
+            threads: history.threads().len(),
+            keywords: history.keywords().names(),
+            rare,
+            behaviours: vec![],
+            names: history.names().names(),
+            revision,
+            counts: vec![],
         };
         if let (None, None, Some(last)) = (view.from, view.as_of, reading.facts.last()) {
             // A window without bounds also holds what is dated in the future, and judges it.
@@ -96,6 +122,8 @@ impl<'a> Reading<'a> {
             reading.end = reading.end.max(after);
         }
         reading.respond();
+        let is_behaviour = |fact: &&&Fact| matches!(fact.event.data, EventData::BehaviourObserved(_));
+        reading.behaviours = reading.shown_facts().iter().filter(is_behaviour).copied().collect();
         let shown = &reading.shown_facts;
         let bounds = |fact: usize| reading.facts.get(fact).map(|f| Moment::of(&f.event));
         let first = bounds(shown.start);
@@ -106,36 +134,24 @@ impl<'a> Reading<'a> {
             })
         };
         reading.shown = place(first)..place(after);
+        reading.counts = tally::count(&reading, reading.shown(), |_, _| true);
         reading
     }
 
-    /// Fills `responses`, and numbers conversations and keywords.
+    /// Fills `responses`, and numbers conversations that have no id.
     fn respond(&mut self) {
-        let mut threads: HashMap<&str, usize> = HashMap::new();
-        let mut numbers: HashMap<&str, u32> = HashMap::new();
         let mut months = Months::default();
         for fact in &self.facts {
             let EventData::InteractionReceived(interaction) = &fact.event.data else { continue };
             let (Some(digest), Some(scores)) = (&fact.digest, &fact.scores) else { continue };
             let Some(sentiment) = &scores.sentiment else { continue };
-            let mut new_thread = || {
-                self.threads += 1;
-                self.threads - 1
+            let thread = match fact.thread {
+                Some(number) => number as usize,
+                None => {
+                    self.threads += 1;
+                    self.threads - 1
+                }
             };
-            let thread = match &interaction.thread_id {
-                Some(id) => *threads.entry(id).or_insert_with(new_thread),
-                None => new_thread(),
-            };
-            let keywords = digest
-                .keywords
-                .iter()
-                .map(|k| {
-                    *numbers.entry(&k.key).or_insert_with(|| {
-                        self.keywords.push(&k.key);
-                        (self.keywords.len() - 1) as u32
-                    })
-                })
-                .collect();
             self.responses.push(Response {
                 fact,
                 interaction,
@@ -145,7 +161,7 @@ impl<'a> Reading<'a> {
                 intent: scores.intent.as_ref(),
                 month: months.of(fact.event.time),
                 thread,
-                keywords,
+                keywords: &fact.keywords,
             });
         }
     }
@@ -158,6 +174,11 @@ impl<'a> Reading<'a> {
     /// The responses of the window, in order of time.
     pub fn shown(&self) -> &[Response<'a>] {
         &self.responses[self.shown.clone()]
+    }
+
+    /// The keywords of the window, in the order in which they first appear.
+    pub fn counts(&self) -> &[Count<'a>] {
+        &self.counts
     }
 
     /// The facts of the window, in order of time.
@@ -192,10 +213,20 @@ impl<'a> Reading<'a> {
     /// Names of events, newest first, and the number of all of them. Takes them in order of time; repeats in a row
     /// count once.
     pub fn evidence<'e>(&self, ids: impl Iterator<Item = &'e EventId>) -> (Vec<String>, u64) {
-        let mut distinct: Vec<&EventId> = ids.collect();
-        distinct.dedup();
-        let names = distinct.iter().rev().take(EVIDENCE_IDS_MAX).map(|id| self.name(id)).collect();
-        (names, distinct.len() as u64)
+        let mut newest: VecDeque<&EventId> = VecDeque::with_capacity(EVIDENCE_IDS_MAX);
+        let mut total = 0;
+        for id in ids {
+            // An event has one id in a history: to compare where it stands spares reading it.
+            if newest.back().is_some_and(|last| std::ptr::eq(*last, id)) {
+                continue;
+            }
+            total += 1;
+            if newest.len() == EVIDENCE_IDS_MAX {
+                newest.pop_front();
+            }
+            newest.push_back(id);
+        }
+        (newest.into_iter().rev().map(|id| self.name(id)).collect(), total)
     }
 }
 
@@ -208,7 +239,6 @@ pub fn days_long(days: u32) -> SignedDuration {
 fn merged<'a>(history: &'a History, records: &[RecordKey], view: &View) -> Vec<&'a Fact> {
     let mut facts: Vec<&Fact> =
         records.iter().flat_map(|key| history.of_record(key)).filter(|f| view.knows(f.event.time)).collect();
-    facts.retain(|fact| stands(history, fact));
     if records.len() > 1 {
         facts.sort_by(|a, b| (a.event.time, &a.event.id).cmp(&(b.event.time, &b.event.id)));
         facts.dedup_by(|a, b| a.event.id == b.event.id);
@@ -250,28 +280,16 @@ fn deals<'a>(
 }
 
 /// Ids that two sources use for what can be evidence.
-fn ambiguous<'a>(facts: &[&'a Fact]) -> BTreeSet<&'a str> {
-    let ids = || {
-        facts
-            .iter()
-            .filter(|f| {
-                matches!(
-                    f.event.data,
-                    EventData::InteractionReceived(_)
-                        | EventData::CustomerChurned(_)
-                        | EventData::BehaviourObserved(_)
-                )
-            })
-            .map(|f| &f.event.id)
-    };
+fn ambiguous<'a>(history: &History, members: &[RecordKey], facts: &[&'a Fact]) -> BTreeSet<&'a str> {
     // Most records hear of one source only.
-    let Some(first) = ids().next() else { return BTreeSet::new() };
-    if ids().all(|id| id.source == first.source) {
+    let all: BTreeSet<&str> =
+        members.iter().filter_map(|key| history.timeline(key)).flat_map(Timeline::sources).collect();
+    if all.len() < 2 {
         return BTreeSet::new();
     }
     let mut sources: HashMap<&str, &str> = HashMap::new();
     let mut shared = BTreeSet::new();
-    for id in ids() {
+    for id in facts.iter().filter(|f| is_evidence(&f.event.data)).map(|f| &f.event.id) {
         if *sources.entry(&id.id).or_insert(&id.source) != id.source {
             shared.insert(id.id.as_str());
         }

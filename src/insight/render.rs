@@ -92,12 +92,11 @@ fn meta(reading: &Reading) -> Meta {
 
 /// Counts every fact of the document once: those that it folds and the stage changes of its deals.
 fn revision(reading: &Reading) -> u64 {
-    let folded: u64 = reading.facts.iter().map(|f| 1 + u64::from(f.event.data.revision())).sum();
     let is_folded = |time: Timestamp, id: &super::event::EventId| {
         reading.facts.binary_search_by(|f| (f.event.time, &f.event.id).cmp(&(time, id))).is_ok()
     };
     let stages = reading.deals.values().flatten().map(|(fact, _)| fact);
-    folded + stages.filter(|f| !is_folded(f.event.time, &f.event.id)).count() as u64
+    reading.revision + stages.filter(|f| !is_folded(f.event.time, &f.event.id)).count() as u64
 }
 
 /// A window without a beginning ends with what is dated in the future, if anything is.
@@ -146,7 +145,7 @@ fn coverage(reading: &Reading) -> Coverage {
         unique_responses: sentiment::unique(reading, shown),
         ..Coverage::default()
     };
-    let mut by_channel: BTreeMap<&str, u64> = BTreeMap::new();
+    let mut channels = vec![0u64; reading.names.len()];
     let mut by_kind: BTreeMap<&str, u64> = BTreeMap::new();
     for fact in reading.shown_facts() {
         match &fact.event.data {
@@ -156,7 +155,7 @@ fn coverage(reading: &Reading) -> Coverage {
                 coverage.survey_answers += u64::from(is_answer);
                 coverage.outbound += u64::from(interaction.direction == Direction::Outbound);
                 match (&fact.digest, scored) {
-                    (Some(_), true) => *by_channel.entry(&interaction.channel).or_default() += 1,
+                    (Some(_), true) => channels[fact.channel.unwrap_or(0) as usize] += 1,
                     (Some(_), false) => coverage.unscored += 1,
                     (None, _) => coverage.without_customer_text += 1,
                 }
@@ -171,6 +170,8 @@ fn coverage(reading: &Reading) -> Coverage {
             _ => {}
         }
     }
+    let by_channel: BTreeMap<&str, u64> =
+        reading.names.iter().zip(channels).filter(|(_, n)| *n > 0).map(|(name, n)| (&**name, n)).collect();
     coverage.survey_pct = pct(by_channel.get("survey").copied().unwrap_or(0), total);
     let owned = |counts: BTreeMap<&str, u64>| counts.into_iter().map(|(name, n)| (name.into(), n)).collect();
     coverage.by_channel = owned(by_channel);

@@ -62,8 +62,13 @@ impl From<Mentions> for MentionSentiment {
 impl<'a> Count<'a> {
     /// The form in which it was written most often; the first in the alphabet of equals.
     pub fn form(&self) -> String {
+        self.name().into()
+    }
+
+    /// [`Count::form`], borrowed.
+    pub fn name(&self) -> &'a str {
         let best = self.forms.iter().max_by_key(|(form, n)| (*n, std::cmp::Reverse(*form)));
-        best.map_or_else(String::new, |(form, _)| (*form).into())
+        best.map_or("", |(form, _)| *form)
     }
 
     /// The ids of the responses that mention it, in order of time.
@@ -88,7 +93,7 @@ pub fn count<'a>(
     let mut counts: Vec<Count> = Vec::new();
     for (i, response) in responses.iter().enumerate() {
         let digest: &'a super::digest::Digest = response.digest;
-        for (keyword, number) in digest.keywords.iter().zip(&response.keywords) {
+        for (keyword, number) in digest.keywords.iter().zip(response.keywords) {
             if !wanted(response, keyword) {
                 continue;
             }
@@ -115,7 +120,7 @@ pub fn count<'a>(
 /// Most frequent first; of equals the most recent, then by the keyword's key.
 pub fn by_mentions(reading: &Reading, counts: &mut [Count]) {
     counts.sort_by_key(|c| {
-        let key = reading.keywords[c.keyword as usize];
+        let key = &reading.keywords[c.keyword as usize];
         (std::cmp::Reverse((c.mentions, c.responses.last().copied())), key)
     });
 }

@@ -20,7 +20,7 @@ use jiff::civil::Date;
 use tokio::{runtime::Handle, sync::oneshot};
 
 use super::{
-    PipelineError, Receipt, alerting,
+    PipelineError, Receipt,
     erasure::{self, EraseRequest},
     facts::Fact,
     fold::{Folded, Folder, lag_ms},
@@ -35,6 +35,8 @@ use crate::{
 
 /// Batches that are read and not yet committed: one is folded while the next is scored.
 const BATCHES_IN_FLIGHT_MAX: usize = 2;
+/// Most texts that go to the scorer in one call.
+const SCORE_TEXTS_MAX: usize = 512;
 /// Most dirty records that join a batch.
 const DIRTY_BATCH_MAX: usize = 256;
 /// Documents that are looked at, and made anew where they have aged, between two batches.
@@ -67,6 +69,8 @@ pub enum Message {
         done: oneshot::Sender<Result<Option<Receipt>, PipelineError>>,
     },
     SettingsChanged,
+    /// Compare the histories in memory with the log.
+    Audit(oneshot::Sender<Result<Vec<TenantRecord>, PipelineError>>),
     /// Finish what is in flight, then stop.
     Shutdown(oneshot::Sender<()>),
     /// Nobody holds the pipeline any more.
@@ -350,6 +354,11 @@ impl Applier {
                 let _ = done.send(receipt.map_err(PipelineError::from));
             }
             Message::SettingsChanged => self.sweep = Some(None),
+            Message::Audit(done) => {
+                let different = self.folder.audit(self.shared.applied());
+                // The asker may have gone.
+                let _ = done.send(different.map_err(PipelineError::from));
+            }
             Message::Shutdown(done) => {
                 self.shutdown = Some((done, Instant::now() + Duration::from_millis(SHUTDOWN_MS_MAX)));
             }
@@ -409,7 +418,7 @@ impl Applier {
             dirty,
             scores: Vec::new(),
             state: State::Scoring,
-            texts_max: options.batch_events_max,
+            texts_max: options.batch_events_max.min(SCORE_TEXTS_MAX),
         }))
     }
 
@@ -455,14 +464,11 @@ impl Applier {
         let Some(batch) = self.flight.front() else { return Ok(()) };
         let applied = self.shared.applied();
         let folded = self.folder.fold(&batch.facts, &batch.dirty, &[], applied)?;
-        let raised = alerting::raise(&self.shared, &batch.facts, &folded)?;
         self.commit(&folded, |commit| {
-            raised.join(commit);
             commit.applied = Some(batch.end);
             commit.scores = batch.scores.clone();
             commit.clean = batch.dirty.clone();
         })?;
-        raised.announce(&self.shared)?;
         let now = self.shared.now();
         let lag = metrics::histogram!(telemetry::LAG);
         for fact in &batch.facts {
@@ -484,7 +490,6 @@ impl Applier {
         let mut commit = Commit {
             documents: folded.written.iter().map(|(record, d)| (record.clone(), (**d).clone())).collect(),
             removed: folded.removed.clone(),
-            actions: alerting::action_rows(&self.shared, folded)?,
             ..Commit::default()
         };
         fill(&mut commit);

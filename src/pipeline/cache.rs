@@ -45,6 +45,10 @@ impl<K: Hash + Eq, V> Generations<K, V> {
         self.young.insert(key, (value, weight));
     }
 
+    pub fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
+        self.young.iter().chain(&self.old).map(|(key, (value, _))| (key, value))
+    }
+
     pub fn clear(&mut self) {
         self.young.clear();
         self.old.clear();

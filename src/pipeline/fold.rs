@@ -12,9 +12,9 @@ use std::{
 
 use jiff::Timestamp;
 use rayon::prelude::*;
-use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
+pub use super::stamps::Stamps;
 use super::{
     Tenant,
     cache::Generations,
@@ -22,6 +22,7 @@ use super::{
     facts::{Fact, ties_records},
     settings::TenantSettings,
     shared::Shared,
+    stamps::same_content,
     telemetry,
 };
 use crate::{
@@ -123,28 +124,6 @@ pub fn default_view(day: jiff::civil::Date) -> View {
     let noon = day.at(12, 0, 0, 0).to_zoned(jiff::tz::TimeZone::UTC).map(|z| z.timestamp());
     // Cannot fail: the default view has no part that could be misread, and every day has a noon.
     View::parse(None, None, noon.unwrap_or_default()).unwrap_or(View { from: None, to: day, as_of: None })
-}
-
-/// When a document was brought up to date, as it says itself.
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
-pub struct Stamps {
-    pub as_of: Option<Timestamp>,
-    pub lag_ms: Option<u64>,
-}
-
-impl Stamps {
-    pub fn read(bytes: &[u8]) -> Stamps {
-        #[derive(Deserialize)]
-        struct Head {
-            meta: Stamps,
-        }
-        serde_json::from_slice::<Head>(bytes).map(|head| head.meta).unwrap_or_default()
-    }
-
-    pub fn put(self, document: &mut Document) {
-        document.meta.as_of = self.as_of;
-        document.meta.lag_ms = self.lag_ms;
-    }
 }
 
 /// A strong entity tag: the beginning of the SHA-256 of the bytes, quoted.
@@ -281,6 +260,31 @@ impl Folder {
         Ok(folded)
     }
 
+    /// Compares the histories in memory, each as it has grown event by event, with what the log gives when it is read
+    /// anew; answers with those that differ. Those that would be read anew anyway before they are used are left out.
+    pub fn audit(&self, applied: u64) -> Result<Vec<TenantRecord>, StoreError> {
+        let shared = &self.shared;
+        let mut different = Vec::new();
+        for (record, held) in self.histories.iter() {
+            let (tenant, key) = record;
+            let settings = shared.settings.of(tenant);
+            let family = shared.customers.with(tenant, |identity| Family::of(identity, key));
+            let Some(family) = family.filter(|family| family.sources == held.sources) else { continue };
+            let fresh = Held::load(&*shared.store, tenant, &family, &held.settings, applied)?;
+            let day = shared.basis(&settings).day;
+            let views = [default_view(day), View { from: None, ..default_view(day) }];
+            let same = shared.customers.with(tenant, |identity| {
+                views
+                    .iter()
+                    .all(|view| held.document(key, identity, view) == fresh.document(key, identity, view))
+            });
+            if !same {
+                different.push(record.clone());
+            }
+        }
+        Ok(different)
+    }
+
     /// Shows readers what has been committed.
     pub fn publish(&self, folded: &Folded) {
         for (record, document) in &folded.written {
@@ -333,10 +337,10 @@ impl Work {
                     }
                 };
                 let held = self.held.insert(held);
-                if held.settings.generation != settings.generation {
+                if !Arc::ptr_eq(&held.settings.lexicon, &settings.lexicon) {
                     held.history.redigest_with(settings.lexicon.clone());
-                    held.settings = settings.clone();
                 }
+                held.settings = settings.clone();
                 for index in &self.touch.facts {
                     let fact = &facts[*index];
                     if fact.names_any(&held.sources) {
@@ -359,31 +363,28 @@ impl Work {
     fn compare(
         &self,
         shared: &Shared,
-        mut document: Document,
+        document: Document,
         old: Option<Arc<StoredDocument>>,
         basis: Basis,
         facts: &[Fact],
     ) -> Outcome {
-        let stamps = old.as_ref().map(|old| Stamps::read(&old.bytes)).unwrap_or_default();
-        if let Some(old) = &old {
-            stamps.put(&mut document);
-            if document.to_bytes()[..] == old.bytes[..] {
-                if old.basis == basis {
-                    return Outcome::Same;
-                }
-                let document = Arc::new(StoredDocument { basis, ..(**old).clone() });
-                return Outcome::Written { document, new: false, changed: false };
+        let bytes = document.to_bytes();
+        if let Some(old) = old.as_ref().filter(|old| same_content(&bytes, &old.bytes)) {
+            if old.basis == basis {
+                return Outcome::Same;
             }
+            let document = Arc::new(StoredDocument { basis, ..(**old).clone() });
+            return Outcome::Written { document, new: false, changed: false };
         }
         let now = shared.now();
         let newest = self.touch.facts.iter().map(|i| facts[*i].entry.received_at).max();
         // Without a new event it is the window or a rule that moved: the lag stays what it was.
         let since =
             newest.or(if old.is_none() { self.held.as_ref().and_then(|h| h.received_at) } else { None });
-        let lag_ms = since.map(|since| lag_ms(since, now)).or(stamps.lag_ms);
-        Stamps { as_of: Some(now), lag_ms }.put(&mut document);
+        let before = || old.as_ref().and_then(|old| Stamps::read(&old.bytes).lag_ms);
+        let lag_ms = since.map(|since| lag_ms(since, now)).or_else(before);
+        let bytes: Arc<[u8]> = Stamps { as_of: Some(now), lag_ms }.put_bytes(&bytes).into();
         let summary = Summary::of(&document);
-        let bytes: Arc<[u8]> = document.to_bytes().into();
         let document = Arc::new(StoredDocument {
             etag: etag(&bytes),
             bytes,

@@ -4,8 +4,6 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::webhooks::WebhookOptions;
-
 /// Where the pipeline reads the time; tests give their own.
 pub trait Clock: Send + Sync + 'static {
     fn now(&self) -> Timestamp;
@@ -42,7 +40,6 @@ pub struct PipelineOptions {
     pub page_items_max: usize,
     /// Most competitor names, aliases and watched phrases of a tenant's settings document.
     pub settings_phrases_max: usize,
-    pub webhooks: WebhookOptions,
     pub clock: Arc<dyn Clock>,
 }
 
@@ -50,13 +47,12 @@ impl Default for PipelineOptions {
     fn default() -> Self {
         Self {
             backlog_events_max: 1_000_000,
-            batch_events_max: 512,
-            batch_bytes_max: 1 << 20,
+            batch_events_max: 2048,
+            batch_bytes_max: 4 << 20,
             history_interactions_max: 200_000,
             cached_document_bytes_max: 128 << 20,
             page_items_max: 200,
             settings_phrases_max: 20_000,
-            webhooks: WebhookOptions::default(),
             clock: Arc::new(SystemClock),
         }
     }

@@ -5,8 +5,11 @@ use std::{
     sync::Arc,
 };
 
+use tokio::sync::oneshot;
+
 use super::{
     Pipeline, PipelineError, Tenant, Verification,
+    applier::Message,
     customers::identity_of,
     fold::{Family, Held, Stamps, default_view},
     ingest::blocking,
@@ -23,8 +26,8 @@ const PAGE_RECORDS: usize = 1000;
 const TRIES_MAX: usize = 5;
 
 impl Pipeline {
-    /// Recomputes every document from the log and compares; waits first until nothing is left to apply, unless the
-    /// pipeline is stalled.
+    /// Recomputes every document from the log and compares, and likewise the histories that have grown in memory event
+    /// by event. Waits first until nothing is left to apply, unless the pipeline is stalled.
     pub async fn verify(&self) -> Result<Verification, PipelineError> {
         let mut only: Option<Vec<TenantRecord>> = None;
         let mut found = Verification::default();
@@ -32,11 +35,17 @@ impl Pipeline {
             self.wait_quiet().await?;
             let store = self.inner.shared.store.clone();
             let which = only.take();
-            let (verification, different) = blocking(move || Ok(check(&*store, which)?)).await?;
+            let (verification, mut different) = blocking(move || Ok(check(&*store, which)?)).await?;
             if found.records == 0 {
                 found = verification;
             } else {
                 found.different = verification.different;
+            }
+            for record in self.audit().await? {
+                if !different.contains(&record) {
+                    found.different.push(record.1.clone());
+                    different.push(record);
+                }
             }
             if different.is_empty() {
                 break;
@@ -44,6 +53,15 @@ impl Pipeline {
             only = Some(different);
         }
         Ok(found)
+    }
+
+    /// The records whose history in memory is not what the log gives; none where the applier has stopped.
+    async fn audit(&self) -> Result<Vec<TenantRecord>, PipelineError> {
+        let (done, audited) = oneshot::channel();
+        match self.send(Message::Audit(done)) {
+            Ok(()) => audited.await.unwrap_or(Ok(vec![])),
+            Err(_) => Ok(vec![]),
+        }
     }
 
     /// Waits until all that is logged is applied and no document has aged.

@@ -15,23 +15,49 @@ pub struct Normalized {
 impl Normalized {
     /// Each grapheme cluster is normalised on its own, so that an origin is exact to the cluster.
     pub fn new(original: &str) -> Self {
-        let mut text = String::with_capacity(original.len());
-        let mut origins = Vec::with_capacity(original.len() + 1);
-        for (at, cluster) in original.grapheme_indices(true) {
+        let mut made = Self {
+            text: String::with_capacity(original.len()),
+            origins: Vec::with_capacity(original.len() + 1),
+        };
+        let bytes = original.as_bytes();
+        let mut at = 0;
+        while at < bytes.len() {
+            let plain = at + (at..bytes.len()).take_while(|i| is_plain(bytes, *i)).count();
+            made.plain(&bytes[at..plain], at);
+            at = plain + (plain..bytes.len()).take_while(|i| !is_plain(bytes, *i)).count();
+            made.clusters(&original[plain..at], plain);
+        }
+        made.origins.push(original.len() as u32);
+        made
+    }
+
+    /// Characters that are clusters of their own, the first at byte `at`.
+    fn plain(&mut self, ascii: &[u8], at: usize) {
+        for (i, byte) in ascii.iter().enumerate() {
+            match char::from(*byte) {
+                c if !c.is_whitespace() => self.text.push(c.to_ascii_lowercase()),
+                _ if self.text.ends_with(' ') => continue,
+                _ => self.text.push(' '),
+            }
+            self.origins.push((at + i) as u32);
+        }
+    }
+
+    /// Any text, which begins at byte `start`.
+    fn clusters(&mut self, part: &str, start: usize) {
+        for (at, cluster) in part.grapheme_indices(true) {
             if cluster.chars().all(char::is_whitespace) {
-                if text.ends_with(' ') {
+                if self.text.ends_with(' ') {
                     continue;
                 }
-                text.push(' ');
+                self.text.push(' ');
             } else if cluster.is_ascii() {
-                text.extend(cluster.chars().map(|c| c.to_ascii_lowercase()));
+                self.text.extend(cluster.chars().map(|c| c.to_ascii_lowercase()));
             } else {
-                text.extend(cluster.nfkc().filter(|c| !is_ignored(*c)).flat_map(fold));
+                self.text.extend(cluster.nfkc().filter(|c| !is_ignored(*c)).flat_map(fold));
             }
-            origins.resize(text.len(), at as u32);
+            self.origins.resize(self.text.len(), (start + at) as u32);
         }
-        origins.push(original.len() as u32);
-        Self { text, origins }
     }
 
     /// Where in the original the normalised range `start..end` stands, to whole grapheme clusters.
@@ -50,6 +76,13 @@ impl Normalized {
 /// The normalised form alone.
 pub fn normalize(text: &str) -> String {
     Normalized::new(text).text
+}
+
+/// Whether a byte is an ASCII character that forms no cluster with its neighbours: they are ASCII too. (The one cluster
+/// of two ASCII characters, a line end of CR and LF, is white space in either way.)
+fn is_plain(bytes: &[u8], at: usize) -> bool {
+    let is_ascii = |i: usize| bytes.get(i).is_none_or(u8::is_ascii);
+    bytes[at].is_ascii() && is_ascii(at + 1) && (at == 0 || bytes[at - 1].is_ascii())
 }
 
 /// Arabic vowel signs and the tatweel, soft hyphens, joiners: written or left out at will.
@@ -73,6 +106,25 @@ mod tests {
         assert_eq!(normalize("مُحَمَّد"), "محمد");
         assert_eq!(normalize("ｶﾞﾗｽ"), "ガラス");
         assert_eq!(normalize("a \n\t b"), "a b");
+    }
+
+    #[test]
+    fn plain_characters_come_out_as_clusters_do() {
+        for original in [
+            "plain text,\r\n with\tlines\n\nand  blanks ",
+            "e\u{301}a\u{301} x\u{301}y A\u{30A}",
+            "\u{600}1 a\u{600}b2",
+            "é a é b 断c断 😭d",
+            "",
+            "a",
+            "\r\n",
+        ] {
+            let mut clusters = Normalized { text: String::new(), origins: vec![] };
+            clusters.clusters(original, 0);
+            clusters.origins.push(original.len() as u32);
+            let made = Normalized::new(original);
+            assert_eq!((made.text, made.origins), (clusters.text, clusters.origins), "{original:?}");
+        }
     }
 
     #[test]

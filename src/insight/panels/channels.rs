@@ -1,7 +1,5 @@
 //! Sentiment and intent by channel, and channels that are used for something else than intended (Z19, Z20).
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -35,14 +33,23 @@ const SURVEY: &str = "survey";
 
 /// Both panels, channels in order of their names.
 pub fn of(reading: &Reading) -> (Vec<ChannelSentiment>, Vec<ChannelIntent>) {
-    let mut channels: BTreeMap<&str, (SentimentCounts, IntentCounts)> = BTreeMap::new();
+    let mut by_number = vec![<(SentimentCounts, IntentCounts)>::default(); reading.names.len()];
     for response in reading.shown() {
-        let (sentiment, intent) = channels.entry(&response.interaction.channel).or_default();
+        let Some(channel) = response.fact.channel else { continue };
+        let (sentiment, intent) = &mut by_number[channel as usize];
         sentiment.add(response.sentiment);
         if let Some(classified) = response.intent {
             intent.add(classified.label);
         }
     }
+    let mut channels: Vec<(&str, (SentimentCounts, IntentCounts))> = reading
+        .names
+        .iter()
+        .map(|name| &**name)
+        .zip(by_number)
+        .filter(|(_, (sentiment, _))| sentiment.total() > 0)
+        .collect();
+    channels.sort_by_key(|(name, _)| *name);
     let by_sentiment = channels.iter().map(|(channel, (counts, _))| ChannelSentiment {
         channel: (*channel).into(),
         positive: counts.positive,

@@ -53,7 +53,7 @@ pub struct Turn<'a> {
 
 impl<'a> Turn<'a> {
     pub fn of(reading: &Reading<'a>) -> Option<Self> {
-        let fact = reading.facts.iter().find(|f| {
+        let fact = reading.rare.iter().find(|f| {
             matches!(&f.event.data, EventData::RecordConverted(c)
                 if reading.is_alias(&c.from.key()) || c.to.iter().any(|to| reading.is_alias(to)))
         })?;
@@ -104,7 +104,7 @@ impl Conversion {
 
 /// When a record was created, as its own event says.
 fn created(reading: &Reading, key: &RecordKey) -> Option<Timestamp> {
-    reading.facts.iter().find_map(|f| match &f.event.data {
+    reading.rare.iter().find_map(|f| match &f.event.data {
         EventData::RecordCreated(Created { record, .. }) if record == key => Some(f.event.time),
         _ => None,
     })

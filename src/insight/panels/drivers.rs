@@ -1,14 +1,12 @@
 //! What drives the sentiment up or down, ranked by impact (K06-K08).
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::insight::{
+    history::Fact,
     reading::{Reading, Response},
     statistics::round,
-    tally,
 };
 use crate::scores::Sentiment;
 
@@ -45,67 +43,91 @@ fn score(response: &Response) -> i64 {
 pub fn of(reading: &Reading) -> Vec<Driver> {
     let shown = reading.shown();
     let total: i64 = shown.iter().map(score).sum();
-    let mut themes: Vec<(&'static str, String, Vec<u32>)> = Vec::new();
-    for count in tally::count(reading, shown, |_, _| true) {
-        if count.responses.len() >= DRIVER_RESPONSES_MIN {
-            themes.push(("keyword", count.form(), count.responses));
-        }
+    let mut themes: Vec<Theme> = Vec::new();
+    for count in reading.counts().iter().filter(|c| c.responses.len() >= DRIVER_RESPONSES_MIN) {
+        let sum = count.responses.iter().map(|i| score(&shown[*i as usize])).sum();
+        let found = Found::Keyword(&count.responses);
+        themes.extend(theme(
+            shown.len(),
+            total,
+            ("keyword", count.name()),
+            (count.responses.len(), sum),
+            found,
+        ));
     }
-    for (kind, name) in PLACES {
-        let mut places: BTreeMap<&str, Vec<u32>> = BTreeMap::new();
-        for (i, response) in shown.iter().enumerate() {
-            if let Some(place) = name(response) {
-                places.entry(place).or_default().push(i as u32);
+    for (kind, place) in PLACES {
+        let mut places = vec![(0, 0); reading.names.len()];
+        for response in shown {
+            if let Some(place) = place(response.fact) {
+                let (n, sum) = &mut places[place as usize];
+                (*n, *sum) = (*n + 1, *sum + score(response));
             }
         }
-        themes.extend(places.into_iter().map(|(place, responses)| (kind, place.into(), responses)));
+        let named = reading.names.iter().zip(places).enumerate();
+        themes.extend(named.filter_map(|(number, (name, counts))| {
+            theme(shown.len(), total, (kind, name), counts, Found::Place(place, number as u32))
+        }));
     }
-    let mut drivers: Vec<(Driver, Vec<u32>)> = themes
-        .into_iter()
-        .filter_map(|(kind, theme, responses)| driver(shown, total, kind, theme, responses))
-        .collect();
-    drivers.sort_by(|(a, _), (b, _)| {
-        let strength = b.impact.abs().total_cmp(&a.impact.abs());
-        strength.then_with(|| (&a.kind, &a.theme).cmp(&(&b.kind, &b.theme)))
+    themes.sort_by(|a, b| {
+        let strength = b.driver.impact.abs().total_cmp(&a.driver.impact.abs());
+        strength.then_with(|| (a.kind, a.name).cmp(&(b.kind, b.name)))
     });
-    drivers.truncate(DRIVERS_MAX);
-    drivers
+    themes.truncate(DRIVERS_MAX);
+    themes
         .into_iter()
-        .map(|(driver, responses)| {
-            let ids = responses.iter().map(|i| &shown[*i as usize].fact.event.id);
-            let (evidence, evidence_total) = reading.evidence(ids);
-            Driver { evidence, evidence_total, ..driver }
+        .map(|theme| {
+            let (evidence, evidence_total) = match theme.found {
+                Found::Keyword(responses) => {
+                    reading.evidence(responses.iter().map(|i| &shown[*i as usize].fact.event.id))
+                }
+                Found::Place(place, number) => {
+                    let there = shown.iter().map(|r| r.fact).filter(|fact| place(fact) == Some(number));
+                    reading.evidence(there.map(|fact| &fact.event.id))
+                }
+            };
+            let (kind, theme_name) = (theme.kind.into(), theme.name.into());
+            Driver { kind, theme: theme_name, evidence, evidence_total, ..theme.driver }
         })
         .collect()
 }
 
-/// A kind of theme that an interaction names itself, and where it stands.
-type Place = (&'static str, for<'r> fn(&'r Response<'_>) -> Option<&'r str>);
+/// Where an interaction names a place itself.
+type PlaceOf = fn(&Fact) -> Option<u32>;
 
-const PLACES: [Place; 2] = [
-    ("product", |r| r.interaction.product.as_deref()),
-    ("touchpoint", |r| r.interaction.touchpoint.as_deref()),
-];
+/// The kinds of places, and where they stand.
+const PLACES: [(&str, PlaceOf); 2] =
+    [("product", |fact| fact.product), ("touchpoint", |fact| fact.touchpoint)];
 
-/// `None` where a theme has too few responses, or all of them.
-fn driver(
-    shown: &[Response],
+/// What a theme's responses are found by.
+enum Found<'r> {
+    Keyword(&'r [u32]),
+    Place(PlaceOf, u32),
+}
+
+/// A theme that may drive.
+struct Theme<'r> {
+    kind: &'static str,
+    name: &'r str,
+    found: Found<'r>,
+    /// Without names and evidence, which few need.
+    driver: Driver,
+}
+
+/// `None` where a theme has too few responses, or all of them. `counts` are its responses and the sum of their scores.
+fn theme<'r>(
+    all: usize,
     total: i64,
-    kind: &str,
-    theme: String,
-    responses: Vec<u32>,
-) -> Option<(Driver, Vec<u32>)> {
-    let (with, all) = (responses.len(), shown.len());
+    (kind, name): (&'static str, &'r str),
+    (with, sum): (usize, i64),
+    found: Found<'r>,
+) -> Option<Theme<'r>> {
     if with < DRIVER_RESPONSES_MIN || with == all {
         return None;
     }
-    let sum: i64 = responses.iter().map(|i| score(&shown[*i as usize])).sum();
     let mean_with = sum as f64 / with as f64;
     let mean_without = (total - sum) as f64 / (all - with) as f64;
     let share = with as f64 / all as f64;
     let driver = Driver {
-        kind: kind.into(),
-        theme,
         responses: with as u64,
         share: round(share, 3),
         mean_with: round(mean_with, 2),
@@ -113,5 +135,5 @@ fn driver(
         impact: round(share * (mean_with - mean_without), 3),
         ..Driver::default()
     };
-    (driver.impact != 0.0).then_some((driver, responses))
+    (driver.impact != 0.0).then_some(Theme { kind, name, found, driver })
 }

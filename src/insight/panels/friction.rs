@@ -1,13 +1,12 @@
 //! Where the customer meets friction, by touchpoint and product, and what they did afterwards (K06-K09, X05).
 
-use std::collections::BTreeMap;
-
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::insight::{
     event::{EventData, Outcome},
+    history::Fact,
     reading::{Reading, Response, days_long},
     statistics::{pct, wilson_pct95},
 };
@@ -48,44 +47,53 @@ pub const AFTERMATH_DAYS: u32 = 30;
 pub fn of(reading: &Reading) -> Vec<Friction> {
     let shown = reading.shown();
     let after = After::of(reading);
-    let mut places: BTreeMap<(&'static str, &str), Vec<usize>> = BTreeMap::new();
-    for (i, response) in shown.iter().enumerate() {
-        let named =
-            [("touchpoint", &response.interaction.touchpoint), ("product", &response.interaction.product)];
-        for (kind, place) in named {
-            if let Some(place) = place {
-                places.entry((kind, place)).or_default().push(i);
+    let mut places: Vec<Place> = Vec::new();
+    for (kind, place) in [KINDS[0], KINDS[1]] {
+        let mut met: Vec<(u64, Vec<usize>)> = vec![(0, vec![]); reading.names.len()];
+        for (i, response) in shown.iter().enumerate() {
+            let Some(place) = place(response.fact) else { continue };
+            let (n, negatives) = &mut met[place as usize];
+            *n += 1;
+            if response.sentiment == Sentiment::Negative {
+                negatives.push(i);
             }
         }
+        let named = reading.names.iter().zip(met).filter(|(_, (_, negatives))| !negatives.is_empty());
+        places.extend(named.map(|(name, (n, negatives))| Place { kind, name, n, negatives }));
     }
-    let mut friction: Vec<Friction> = places
-        .into_iter()
-        .filter_map(|((kind, place), responses)| {
-            let negatives: Vec<usize> =
-                responses.iter().copied().filter(|i| shown[*i].sentiment == Sentiment::Negative).collect();
-            if negatives.is_empty() {
-                return None;
-            }
-            let (n, bad) = (responses.len() as u64, negatives.len() as u64);
-            let (evidence, evidence_total) =
-                reading.evidence(negatives.iter().map(|i| &shown[*i].fact.event.id));
-            Some(Friction {
-                kind: kind.into(),
-                place: place.into(),
-                responses: n,
-                negatives: bad,
-                negative_pct: pct(bad, n),
-                ci95: wilson_pct95(bad, n),
-                aftermath: after.aftermath(shown, &negatives),
-                evidence,
-                evidence_total,
-            })
-        })
-        .collect();
-    // Stable: equals stay in order of kind and name.
-    friction.sort_by_key(|f| std::cmp::Reverse(f.negatives));
-    friction.truncate(FRICTION_MAX);
-    friction
+    places.sort_by(|a, b| {
+        b.negatives.len().cmp(&a.negatives.len()).then_with(|| (a.kind, a.name).cmp(&(b.kind, b.name)))
+    });
+    places.truncate(FRICTION_MAX);
+    let friction = places.into_iter().map(|Place { kind, name, n, negatives }| {
+        let bad = negatives.len() as u64;
+        let (evidence, evidence_total) = reading.evidence(negatives.iter().map(|i| &shown[*i].fact.event.id));
+        Friction {
+            kind: kind.into(),
+            place: name.into(),
+            responses: n,
+            negatives: bad,
+            negative_pct: pct(bad, n),
+            ci95: wilson_pct95(bad, n),
+            aftermath: after.aftermath(shown, &negatives),
+            evidence,
+            evidence_total,
+        }
+    });
+    friction.collect()
+}
+
+/// The kinds of places, and where an interaction names them.
+const KINDS: [(&str, fn(&Fact) -> Option<u32>); 2] =
+    [("product", |fact| fact.product), ("touchpoint", |fact| fact.touchpoint)];
+
+/// What happened at one place.
+struct Place<'r> {
+    kind: &'static str,
+    name: &'r str,
+    n: u64,
+    /// Positions of the negatives in the window.
+    negatives: Vec<usize>,
 }
 
 /// When the customer left and bought, in order.
@@ -97,7 +105,7 @@ struct After {
 impl After {
     fn of(reading: &Reading) -> Self {
         let mut after = Self { churned: vec![], purchased: vec![] };
-        for fact in &reading.facts {
+        for fact in &reading.rare {
             let times = match &fact.event.data {
                 EventData::CustomerChurned(_) => &mut after.churned,
                 EventData::BehaviourObserved(b) if b.kind == "purchase" => &mut after.purchased,

@@ -136,7 +136,8 @@ type Resolutions<'a> = HashMap<&'a str, Vec<(Timestamp, bool)>>;
 
 fn resolutions<'a>(reading: &Reading<'a>) -> Resolutions<'a> {
     let mut said = Resolutions::new();
-    for fact in &reading.facts {
+    // What was said before the window is not about what the window shows.
+    for fact in &reading.facts[reading.shown_facts.start..] {
         let (thread, resolved) = match &fact.event.data {
             EventData::TicketStatusChanged(t) => {
                 (Some(t.thread_id.as_str()), t.resolved.or(t.status.as_deref().and_then(means_resolved)))

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::insight::{reading::Reading, tally};
+use crate::insight::{reading::Reading, tally::Count};
 use crate::scores::Sentiment;
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -47,11 +47,11 @@ pub const KEYWORD_ROWS_MAX: usize = 100;
 impl Keywords {
     pub fn of(reading: &Reading) -> Self {
         let shown = reading.shown();
-        let mut counts = tally::count(reading, shown, |_, _| true);
+        let mut counts: Vec<&Count> = reading.counts().iter().collect();
         let total = counts.len() as u64;
         counts.sort_by_key(|c| {
             let recent = (c.responses.last().copied(), c.mentions);
-            (std::cmp::Reverse(recent), reading.keywords[c.keyword as usize])
+            (std::cmp::Reverse(recent), &reading.keywords[c.keyword as usize])
         });
         let rows = counts.iter().take(KEYWORD_ROWS_MAX).map(|count| {
             let (evidence, evidence_total) = reading.evidence(count.ids(shown));

@@ -1,7 +1,5 @@
 //! What this customer wants, feels and thinks, and whether they can still be won (Z26, C09, C11).
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -102,19 +100,22 @@ fn needs(reading: &Reading) -> Vec<Topic> {
 }
 
 fn opinions(reading: &Reading) -> Vec<Opinion> {
-    let mut products: BTreeMap<&str, (Mentions, Vec<&EventId>)> = BTreeMap::new();
+    let mut products = vec![<(Mentions, Vec<&EventId>)>::default(); reading.names.len()];
     for response in reading.shown() {
-        if let Some(product) = &response.interaction.product {
-            let (mentions, ids) = products.entry(product).or_default();
+        if let Some(product) = response.fact.product {
+            let (mentions, ids) = &mut products[product as usize];
             mentions.add(Some(response.sentiment));
             ids.push(&response.fact.event.id);
         }
     }
-    let mut opinions: Vec<Opinion> = products
+    let mut named: Vec<_> =
+        reading.names.iter().zip(products).filter(|(_, (_, ids))| !ids.is_empty()).collect();
+    named.sort_by_key(|(name, _)| *name);
+    let mut opinions: Vec<Opinion> = named
         .into_iter()
         .map(|(product, (mentions, ids))| {
             let (evidence, evidence_total) = reading.evidence(ids.into_iter());
-            Opinion { product: product.into(), sentiment: mentions.into(), evidence, evidence_total }
+            Opinion { product: (&**product).into(), sentiment: mentions.into(), evidence, evidence_total }
         })
         .collect();
     // Stable: equals stay in order of their names.

@@ -200,7 +200,7 @@ fn rising(reading: &Reading, before: &[Response], after: &[Response], class: Sen
         .filter(|(rise, _)| *rise > 0.0)
         .collect();
     rises.sort_by(|(rise_a, a), (rise_b, b)| {
-        let key = |c: &tally::Count| reading.keywords[c.keyword as usize];
+        let key = |c: &tally::Count| &reading.keywords[c.keyword as usize];
         rise_b.total_cmp(rise_a).then(b.mentions.cmp(&a.mentions)).then(key(a).cmp(key(b)))
     });
     rises.iter().take(CHANGE_DRIVERS_MAX).map(|(_, count)| count.form()).collect()

@@ -1,7 +1,5 @@
 //! Signals: what the customer's behaviour and words mean, and what to do about it (C01-C08). The rules are settings.
 
-use std::collections::BTreeMap;
-
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -56,24 +54,28 @@ fn signal(reading: &Reading, rule: &SignalRule) -> Option<Signal> {
 /// share their keyword with most others; of equals those with the first keyword in the alphabet.
 pub fn seen<'a>(reading: &Reading<'a>, rule: &SignalRule) -> Vec<&'a Fact> {
     let mut hits = Vec::new();
-    let mut by_keyword: BTreeMap<&str, Vec<&Fact>> = BTreeMap::new();
-    for fact in reading.shown_facts() {
+    let mut by_keyword: Vec<Vec<&Fact>> = Vec::new();
+    let of_behaviour = rule.any.iter().all(|t| matches!(t, Trigger::Behaviour { .. }));
+    let facts = if of_behaviour { &reading.behaviours } else { reading.shown_facts() };
+    for fact in facts {
         let Some(trigger) = rule.any.iter().find(|t| hears(t, fact)) else { continue };
         if !matches!(trigger, Trigger::Interaction { same_keyword: true, .. }) {
             hits.push(*fact);
             continue;
         }
-        for keyword in fact.digest.iter().flat_map(|d| &d.keywords) {
-            let group = by_keyword.entry(&keyword.key).or_default();
+        by_keyword.resize(reading.keywords.len(), vec![]);
+        for keyword in &fact.keywords {
+            let group = &mut by_keyword[*keyword as usize];
             if group.last().is_none_or(|last| last.event.id != fact.event.id) {
                 group.push(fact);
             }
         }
     }
-    let largest = by_keyword.into_values().rev().max_by_key(Vec::len).unwrap_or_default();
-    if largest.is_empty() {
+    let first_in_alphabet = |number: &usize| std::cmp::Reverse(&reading.keywords[*number]);
+    let largest = (0..by_keyword.len()).max_by_key(|n| (by_keyword[*n].len(), first_in_alphabet(n)));
+    let Some(largest) = largest.map(|number| by_keyword.swap_remove(number)).filter(|l| !l.is_empty()) else {
         return hits;
-    }
+    };
     hits.extend(largest);
     hits.sort_by(|a, b| (a.event.time, &a.event.id).cmp(&(b.event.time, &b.event.id)));
     hits
@@ -82,12 +84,14 @@ pub fn seen<'a>(reading: &Reading<'a>, rule: &SignalRule) -> Vec<&'a Fact> {
 fn hears(trigger: &Trigger, fact: &Fact) -> bool {
     match (trigger, &fact.event.data) {
         (Trigger::Behaviour { kinds, page, value_min, value_max }, EventData::BehaviourObserved(b)) => {
-            let value = number(b);
-            let address = b.page.as_deref().unwrap_or("").to_lowercase();
+            let on_page = || {
+                let address = b.page.as_deref().unwrap_or("").to_lowercase();
+                page.iter().any(|part| address.contains(&part.to_lowercase()))
+            };
             (kinds.is_empty() || kinds.contains(&b.kind))
-                && (page.is_empty() || page.iter().any(|part| address.contains(&part.to_lowercase())))
-                && value_min.is_none_or(|min| value.is_some_and(|v| v >= min))
-                && value_max.is_none_or(|max| value.is_some_and(|v| v <= max))
+                && (page.is_empty() || on_page())
+                && value_min.is_none_or(|min| number(b).is_some_and(|v| v >= min))
+                && value_max.is_none_or(|max| number(b).is_some_and(|v| v <= max))
         }
         (
             Trigger::Interaction { channels, sentiment, intent, wants_person, .. },
@@ -96,10 +100,10 @@ fn hears(trigger: &Trigger, fact: &Fact) -> bool {
             let (Some(digest), scores) = (&fact.digest, fact.scores.as_ref()) else { return false };
             let label = scores.and_then(|s| s.sentiment.as_ref()).map(|c| c.label);
             let aim = scores.and_then(|s| s.intent.as_ref()).map(|c| c.label);
-            (channels.is_empty() || channels.contains(&i.channel))
-                && (sentiment.is_none() || *sentiment == label)
+            (sentiment.is_none() || *sentiment == label)
                 && (intent.is_none() || *intent == aim)
                 && (!wants_person || digest.says(Cue::Person))
+                && (channels.is_empty() || channels.contains(&i.channel))
         }
         _ => false,
     }

@@ -14,7 +14,7 @@ use crate::insight::lexicon::Cue;
 use crate::insight::reading::Reading;
 
 pub fn judge<'a>(reading: &Reading<'a>) -> Option<Raised<'a>> {
-    let known: Vec<&'a Fact> = reading.facts.iter().copied().filter(|f| f.event.time < reading.end).collect();
+    let known: Vec<&'a Fact> = reading.rare.iter().copied().filter(|f| f.event.time < reading.end).collect();
     let came_back = came_back(reading, &known);
     let still = |fact: &&Fact| came_back.is_none_or(|back| fact.event.time > back);
     let churn = known.iter().copied().filter(still).rev().find_map(|fact| match &fact.event.data {

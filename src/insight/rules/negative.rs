@@ -14,6 +14,7 @@ use crate::insight::lexicon::{self, Cause};
 use crate::insight::reading::{Reading, Response, days_long};
 use crate::insight::statistics::{quantile, round, wilson};
 use crate::scores::{Label as _, Sentiment};
+use crate::text::normalize::Normalized;
 
 /// The rules at one moment, over the responses before it.
 struct State {
@@ -105,7 +106,7 @@ fn cause(negatives: &[&Response]) -> Vec<String> {
         let named = if words.is_empty() {
             let touchpoint =
                 response.interaction.touchpoint.as_deref().unwrap_or("").replace(['_', '-'], " ");
-            lexicon::causes(&touchpoint, None).into_iter().map(|(cause, _)| cause).collect()
+            lexicon::causes(&Normalized::new(&touchpoint), None).into_iter().map(|(cause, _)| cause).collect()
         } else {
             words
         };

@@ -6,7 +6,6 @@
 
 mod erase;
 mod gaps;
-mod outbox;
 mod reader;
 mod schema;
 mod writer;
@@ -174,10 +173,6 @@ impl Store for SqliteStore {
         readers.scrubs += 1;
         readers.idle.clear();
         Ok(())
-    }
-
-    fn outbox(&self) -> &dyn Outbox {
-        self
     }
 
     fn backup(&self, path: &Path) -> Result<(), StoreError> {
