@@ -16,6 +16,8 @@ mod model_flags;
 mod models;
 mod score;
 
+mod load;
+
 mod backup;
 mod restore;
 mod verify;
@@ -36,6 +38,7 @@ const EXAMPLES: &str = "Examples:
   hearken demo                            a server with a bundled history, on 127.0.0.1:8080
   hearken serve --data-dir /srv/hearken   a server of your own
   hearken score mails.csv --out scores.jsonl
+  hearken load http://127.0.0.1:8080 --rate 100
   hearken verify --data-dir /srv/hearken  recompute every document and compare
 
 Each command explains itself with --help.";
@@ -48,6 +51,7 @@ enum Command {
     /// See and check models
     #[command(subcommand)]
     Models(models::Command),
+    Load(load::Arguments),
     Verify(verify::Arguments),
     Backup(backup::Arguments),
     Restore(restore::Arguments),
@@ -62,6 +66,7 @@ pub fn main() -> ExitCode {
         Command::Serve(arguments) => serve::run(arguments),
         Command::Score(arguments) => score::run(arguments),
         Command::Models(command) => models::run(command),
+        Command::Load(arguments) => load::run(arguments),
         Command::Verify(arguments) => verify::run(arguments),
         Command::Backup(arguments) => backup::run(arguments),
         Command::Restore(arguments) => restore::run(arguments),
