@@ -3,21 +3,14 @@
 
 mod engine_pack;
 
-use std::{ops::Range, path::Path};
-
-use engine_pack::{Random, Shape, add_affine, encoder, encoder_config, interactive, save_tensors, words};
+use engine_pack::{Bare, POOLED, Random, Shape, TOKENS, interactive, packed, sequences, words};
 use hearken::{
     engine::{
-        batch::PackedBatch,
         cpu::{Arithmetic, CpuExecutor},
-        executor::{Executor, HeadId},
-        heads,
-        spec::EncoderSpec,
-        weights::Checkpoint,
+        executor::Executor,
     },
     scores::Scores,
 };
-use serde_json::json;
 
 /// Wide enough that the matrix kernels cut in every direction, and with widths that are no multiple of their tiles.
 const SHAPE: Shape = Shape {
@@ -30,44 +23,12 @@ const SHAPE: Shape = Shape {
     token_types: 2,
 };
 
-fn write_model(dir: &Path) {
-    let mut random = Random::new(8);
-    let mut tensors = encoder(&mut random, "", SHAPE);
-    add_affine(&mut tensors, &mut random, "heads.s.dense", SHAPE.hidden, SHAPE.hidden);
-    add_affine(&mut tensors, &mut random, "heads.s.out_proj", 3, SHAPE.hidden);
-    add_affine(&mut tensors, &mut random, "heads.t.out_proj", 3, SHAPE.hidden);
-    save_tensors(&tensors, &dir.join("model.safetensors"));
-}
-
-fn executor(dir: &Path, arithmetic: Arithmetic, threads: usize) -> CpuExecutor {
-    let mut config = encoder_config("bert", SHAPE);
-    config["hearken"] = json!({"heads": {
-        "s": {"task": "text-classification", "labels": ["a", "b", "c"]},
-        "t": {"task": "token-classification", "labels": ["O", "B-KEY", "I-KEY"]},
-    }});
-    let spec = EncoderSpec::from_config(&config).unwrap();
-    let checkpoint = Checkpoint::open(&dir.join("model.safetensors"), "bert.").unwrap();
-    let weights: Vec<_> = heads::heads(&config, &spec, &checkpoint)
-        .unwrap()
-        .iter()
-        .map(|head| head.weights(&checkpoint, spec.hidden).unwrap())
-        .collect();
-    CpuExecutor::new(&spec, &checkpoint, &weights, arithmetic, threads).unwrap()
-}
-
 /// Bits of the pooled and the token logits of each text.
 fn logits(executor: &CpuExecutor, texts: &[&Vec<u32>]) -> Vec<Vec<u32>> {
-    let mut batch = PackedBatch::new();
-    let rows: Vec<Range<usize>> = texts
-        .iter()
-        .map(|ids| {
-            let first = batch.push(ids.iter().copied());
-            first..first + ids.len()
-        })
-        .collect();
+    let (batch, rows) = packed(texts);
     let encoded = executor.encode(&batch).unwrap();
-    let pooled = encoded.pooled_logits(HeadId(0), &rows).unwrap();
-    let tokens = encoded.token_logits(HeadId(1), &rows).unwrap();
+    let pooled = encoded.pooled_logits(POOLED, &rows).unwrap();
+    let tokens = encoded.token_logits(TOKENS, &rows).unwrap();
     let bits = |logits: &[f32]| logits.iter().map(|x| x.to_bits()).collect::<Vec<u32>>();
     rows.iter()
         .enumerate()
@@ -81,17 +42,15 @@ fn logits(executor: &CpuExecutor, texts: &[&Vec<u32>]) -> Vec<Vec<u32>> {
 
 #[test]
 fn logits_do_not_depend_on_the_batch_or_the_threads() {
-    let dir = tempfile::tempdir().unwrap();
-    write_model(dir.path());
+    let model = Bare::new(8, SHAPE);
     let mut random = Random::new(21);
     let lengths = [1, 1, 2, 3, 5, 6, 7, 11, 23, 24, 25, 48, 71, 72, 73, 96, 97, 130, 193, 257, 300];
-    let texts: Vec<Vec<u32>> =
-        lengths.iter().map(|n| (0..*n).map(|_| random.below(SHAPE.vocabulary) as u32).collect()).collect();
+    let texts = sequences(&mut random, &lengths, SHAPE.vocabulary);
     for arithmetic in [Arithmetic::F32, Arithmetic::Int8] {
-        let one_thread = executor(dir.path(), arithmetic, 1);
+        let one_thread = model.executor(arithmetic, 1);
         let alone: Vec<Vec<u32>> = texts.iter().map(|t| logits(&one_thread, &[t]).remove(0)).collect();
         for threads in [1, 2, 3, 5] {
-            let executor = executor(dir.path(), arithmetic, threads);
+            let executor = model.executor(arithmetic, threads);
             for round in 0..4 {
                 let chosen: Vec<usize> =
                     (0..1 + random.below(24)).map(|_| random.below(texts.len())).collect();

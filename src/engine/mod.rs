@@ -12,9 +12,9 @@ pub mod heads;
 
 pub mod error;
 
-mod tokenize;
+pub mod tokenize;
 
-mod tasks;
+pub mod tasks;
 
 pub mod batch;
 
@@ -28,7 +28,7 @@ mod model;
 
 mod admission;
 
-mod scheduler;
+pub mod scheduler;
 
 mod serve;
 
@@ -99,6 +99,11 @@ pub enum TextError {
 pub enum EngineError {
     #[error("the queue of {queue_tokens_max} tokens is full")]
     Overloaded { queue_tokens_max: usize, retry_after: Duration },
+    /// The work that goes first takes longer than the request may wait: it is refused before it costs anything.
+    #[error(
+        "the answer would take about {wait_ms} ms, longer than the {wait_ms_max} ms that this request may wait"
+    )]
+    TooLate { wait_ms: u64, wait_ms_max: u64, retry_after: Duration },
     #[error("the deadline passed before the work began")]
     DeadlineExceeded,
     #[error("the server is shutting down")]

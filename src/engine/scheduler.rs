@@ -3,6 +3,9 @@
 //! Interactive work goes first. Bulk work gets a slice whenever nothing interactive waits, and otherwise after a few
 //! batches without it. Inside a lane the earliest deadline goes first; work without one is placed as if it had a
 //! generous one, larger requests later, so that nothing waits for ever.
+//!
+//! There is no look-ahead for sequences of similar length: a batch is packed, so it costs its tokens whatever their
+//! lengths are, and sorting could only delay somebody.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -52,6 +55,18 @@ pub struct BatchLimits {
     pub bulk_tokens_max: usize,
 }
 
+/// Where a request of so many tokens stands in its lane: earlier places go first.
+pub fn place(now: Instant, deadline: Option<Instant>, tokens: usize) -> Instant {
+    let patience = PATIENCE_PER_TOKEN.saturating_mul(u32::try_from(tokens).unwrap_or(u32::MAX));
+    deadline.unwrap_or(now + (PATIENCE + patience).min(PATIENCE_MAX))
+}
+
+impl<W> Default for Queue<W> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl<W> Queue<W> {
     pub fn new() -> Self {
         Self { interactive: Waiting::new(), bulk: Waiting::new(), arrivals: 0, batches_without_bulk: 0 }
@@ -68,8 +83,7 @@ impl<W> Queue<W> {
         let sequences: VecDeque<Sequence<W>> =
             sequences.into_iter().map(|(tokens, work)| Sequence { tokens, work }).collect();
         let tokens: usize = sequences.iter().map(|s| s.tokens).sum();
-        let patience = PATIENCE_PER_TOKEN.saturating_mul(u32::try_from(tokens).unwrap_or(u32::MAX));
-        let place = deadline.unwrap_or(now + (PATIENCE + patience).min(PATIENCE_MAX));
+        let place = place(now, deadline, tokens);
         self.arrivals += 1;
         let waiting = self.lane_mut(lane);
         waiting.tokens += tokens;

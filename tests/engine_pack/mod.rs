@@ -4,9 +4,17 @@
 
 #![allow(dead_code)] // each test file uses a part
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, ops::Range, path::Path};
 
-use hearken::engine::{Engine, EngineOptions, Lane, ScoreOptions, Tasks};
+use hearken::engine::{
+    Engine, EngineOptions, Lane, ScoreOptions, Tasks,
+    batch::PackedBatch,
+    cpu::{Arithmetic, CpuExecutor},
+    executor::HeadId,
+    heads,
+    spec::EncoderSpec,
+    weights::Checkpoint,
+};
 use safetensors::{Dtype, tensor::TensorView};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -223,6 +231,65 @@ pub fn engine(seed: u64) -> Engine {
 
 pub fn interactive() -> ScoreOptions {
     ScoreOptions { tasks: Tasks::ALL, lane: Lane::Interactive, deadline: None }
+}
+
+/// An encoder of any shape with random weights and two heads, and no tokenizer: what executors are tried on.
+pub struct Bare {
+    folder: TempDir,
+    config: Value,
+    pub shape: Shape,
+}
+
+/// The heads of [`Bare`]: labels of the pooled text, and labels of its tokens; three of each.
+pub const POOLED: HeadId = HeadId(0);
+pub const TOKENS: HeadId = HeadId(1);
+
+impl Bare {
+    pub fn new(seed: u64, shape: Shape) -> Bare {
+        let mut random = Random::new(seed);
+        let mut tensors = encoder(&mut random, "", shape);
+        add_affine(&mut tensors, &mut random, "heads.s.dense", shape.hidden, shape.hidden);
+        add_affine(&mut tensors, &mut random, "heads.s.out_proj", 3, shape.hidden);
+        add_affine(&mut tensors, &mut random, "heads.t.out_proj", 3, shape.hidden);
+        let folder = tempfile::tempdir().unwrap();
+        save_tensors(&tensors, &folder.path().join("model.safetensors"));
+        let mut config = encoder_config("bert", shape);
+        config["hearken"] = json!({"heads": {
+            "s": {"task": "text-classification", "labels": ["a", "b", "c"]},
+            "t": {"task": "token-classification", "labels": ["O", "B-KEY", "I-KEY"]},
+        }});
+        Bare { folder, config, shape }
+    }
+
+    /// 0 threads mean one per core.
+    pub fn executor(&self, arithmetic: Arithmetic, threads: usize) -> CpuExecutor {
+        let spec = EncoderSpec::from_config(&self.config).unwrap();
+        let checkpoint = Checkpoint::open(&self.folder.path().join("model.safetensors"), "bert.").unwrap();
+        let weights: Vec<_> = heads::heads(&self.config, &spec, &checkpoint)
+            .unwrap()
+            .iter()
+            .map(|head| head.weights(&checkpoint, spec.hidden).unwrap())
+            .collect();
+        CpuExecutor::new(&spec, &checkpoint, &weights, arithmetic, threads).unwrap()
+    }
+}
+
+/// Sequences of random ids.
+pub fn sequences(random: &mut Random, lengths: &[usize], vocabulary: usize) -> Vec<Vec<u32>> {
+    lengths.iter().map(|n| (0..*n).map(|_| random.below(vocabulary) as u32).collect()).collect()
+}
+
+/// A batch of sequences, and the rows of each.
+pub fn packed(sequences: &[&Vec<u32>]) -> (PackedBatch, Vec<Range<usize>>) {
+    let mut batch = PackedBatch::new();
+    let rows = sequences
+        .iter()
+        .map(|ids| {
+            let first = batch.push(ids.iter().copied());
+            first..first + ids.len()
+        })
+        .collect();
+    (batch, rows)
 }
 
 /// Words of several scripts, in random order.
