@@ -191,6 +191,40 @@ async fn a_full_queue_refuses_and_loses_nothing() {
     assert!(engine.score(vec![text], bulk()).await.is_ok());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn who_would_be_answered_too_late_is_refused_at_once() {
+    let engine = engine(1);
+    let text = words(&mut Random::new(9), 50);
+    let deadline = Duration::from_millis(100);
+    let options = ScoreOptions { deadline: Some(deadline), ..interactive() };
+    let waiting: Vec<_> = (0..400)
+        .map(|_| {
+            let (engine, text, options) = (engine.clone(), text.clone(), options.clone());
+            tokio::spawn(async move { engine.score(vec![text; 4], options).await })
+        })
+        .collect();
+    let (mut answered, mut refused) = (0, 0);
+    for request in waiting {
+        match request.await.unwrap() {
+            Ok(reply) => {
+                assert!(reply.results.iter().all(Result::is_ok));
+                answered += 1;
+            }
+            Err(EngineError::TooLate { wait_ms, wait_ms_max, retry_after }) => {
+                assert!(wait_ms >= 90 && wait_ms_max == 100, "{wait_ms} {wait_ms_max}");
+                assert!(retry_after >= Duration::from_millis(100));
+                refused += 1;
+            }
+            // Admitted, and then other work took longer than it had so far.
+            Err(EngineError::DeadlineExceeded) => {}
+            Err(other) => panic!("{other}"),
+        }
+    }
+    assert!(answered > 0 && refused > 0, "{answered} answered, {refused} refused");
+    // Nothing goes first any more.
+    assert!(engine.score(vec!["thanks!".into()], interactive()).await.is_ok());
+}
+
 #[tokio::test]
 async fn work_past_its_deadline_is_not_begun() {
     let engine = engine(1);

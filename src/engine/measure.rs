@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics::{
+    Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge,
+    histogram,
+};
 
 use super::Lane;
 
@@ -16,14 +19,28 @@ const QUEUE_TOKENS: &str = "hearken_queue_tokens";
 const REJECTED: &str = "hearken_rejected_total";
 const EXPIRED: &str = "hearken_expired_total";
 
-/// Records what one model does.
+/// Records what one model does. Every series is looked up once, here, and not for each text.
 #[derive(Clone)]
 pub struct Measures {
-    model: String,
+    batches: Counter,
+    batch_tokens: Histogram,
+    forward: Histogram,
+    interactive: OfLane,
+    bulk: OfLane,
+}
+
+#[derive(Clone)]
+struct OfLane {
+    texts: Counter,
+    tokens: Counter,
+    rejected: Counter,
+    expired: Counter,
+    queue_wait: Histogram,
+    queue_tokens: Gauge,
 }
 
 impl Measures {
-    /// Registers everything at zero.
+    /// Registers everything at zero, with the recorder that is installed by now.
     pub fn new(model: &str) -> Self {
         describe_counter!(TEXTS, "Texts scored");
         describe_counter!(TOKENS, "Tokens that went through a forward pass");
@@ -32,54 +49,78 @@ impl Measures {
         describe_histogram!(QUEUE_WAIT, Unit::Seconds, "Time from admission to the first forward pass");
         describe_histogram!(FORWARD, Unit::Seconds, "Time of a forward pass");
         describe_gauge!(QUEUE_TOKENS, "Tokens that wait");
-        describe_counter!(REJECTED, "Requests refused because the queue was full");
+        describe_counter!(
+            REJECTED,
+            "Requests refused because the queue was full or the answer would come too late"
+        );
         describe_counter!(EXPIRED, "Requests whose deadline passed before their work began");
-        let measures = Self { model: model.into() };
-        let model = &measures.model;
-        counter!(BATCHES, "model" => model.clone()).increment(0);
-        for of_batch in [BATCH_TOKENS, FORWARD] {
-            let _ = histogram!(of_batch, "model" => model.clone());
+        let model = model.to_owned();
+        let batches = counter!(BATCHES, "model" => model.clone());
+        batches.increment(0);
+        Self {
+            batches,
+            batch_tokens: histogram!(BATCH_TOKENS, "model" => model.clone()),
+            forward: histogram!(FORWARD, "model" => model.clone()),
+            interactive: OfLane::new(&model, Lane::Interactive),
+            bulk: OfLane::new(&model, Lane::Bulk),
         }
-        for lane in [Lane::Interactive, Lane::Bulk] {
-            let lane_name = name(lane);
-            for total in [TEXTS, TOKENS, REJECTED, EXPIRED] {
-                counter!(total, "model" => model.clone(), "lane" => lane_name).increment(0);
-            }
-            let _ = histogram!(QUEUE_WAIT, "model" => model.clone(), "lane" => lane_name);
-            measures.queue_tokens(lane, 0);
+    }
+
+    fn of(&self, lane: Lane) -> &OfLane {
+        match lane {
+            Lane::Interactive => &self.interactive,
+            Lane::Bulk => &self.bulk,
         }
-        measures
     }
 
     pub fn batch(&self, tokens: usize, spent: Duration) {
-        counter!(BATCHES, "model" => self.model.clone()).increment(1);
-        histogram!(BATCH_TOKENS, "model" => self.model.clone()).record(tokens as f64);
-        histogram!(FORWARD, "model" => self.model.clone()).record(spent.as_secs_f64());
+        self.batches.increment(1);
+        self.batch_tokens.record(tokens as f64);
+        self.forward.record(spent.as_secs_f64());
     }
 
-    pub fn sequence(&self, lane: Lane, tokens: usize) {
-        counter!(TOKENS, "model" => self.model.clone(), "lane" => name(lane)).increment(tokens as u64);
+    pub fn tokens(&self, lane: Lane, tokens: usize) {
+        self.of(lane).tokens.increment(tokens as u64);
     }
 
     pub fn texts(&self, lane: Lane, texts: usize) {
-        counter!(TEXTS, "model" => self.model.clone(), "lane" => name(lane)).increment(texts as u64);
+        self.of(lane).texts.increment(texts as u64);
     }
 
     pub fn waited(&self, lane: Lane, wait: Duration) {
-        histogram!(QUEUE_WAIT, "model" => self.model.clone(), "lane" => name(lane))
-            .record(wait.as_secs_f64());
+        self.of(lane).queue_wait.record(wait.as_secs_f64());
     }
 
     pub fn queue_tokens(&self, lane: Lane, tokens: usize) {
-        gauge!(QUEUE_TOKENS, "model" => self.model.clone(), "lane" => name(lane)).set(tokens as f64);
+        self.of(lane).queue_tokens.set(tokens as f64);
     }
 
     pub fn rejected(&self, lane: Lane) {
-        counter!(REJECTED, "model" => self.model.clone(), "lane" => name(lane)).increment(1);
+        self.of(lane).rejected.increment(1);
     }
 
     pub fn expired(&self, lane: Lane) {
-        counter!(EXPIRED, "model" => self.model.clone(), "lane" => name(lane)).increment(1);
+        self.of(lane).expired.increment(1);
+    }
+}
+
+impl OfLane {
+    fn new(model: &str, lane: Lane) -> Self {
+        let total = |metric: &'static str| {
+            let counter = counter!(metric, "model" => model.to_owned(), "lane" => name(lane));
+            counter.increment(0);
+            counter
+        };
+        let queue_tokens = gauge!(QUEUE_TOKENS, "model" => model.to_owned(), "lane" => name(lane));
+        queue_tokens.set(0.0);
+        Self {
+            texts: total(TEXTS),
+            tokens: total(TOKENS),
+            rejected: total(REJECTED),
+            expired: total(EXPIRED),
+            queue_wait: histogram!(QUEUE_WAIT, "model" => model.to_owned(), "lane" => name(lane)),
+            queue_tokens,
+        }
     }
 }
 

@@ -2,11 +2,15 @@
 //!
 //! One thread runs forward passes back to back and takes what waits each time it is free: a lone request goes at once,
 //! and batches grow by themselves while it is busy. Tokenising and putting answers together have threads of their own,
-//! by lane, so that they overlap with forward passes and a large bulk request does not stand in a chat's way.
+//! by lane, so that they overlap with forward passes and a large bulk request does not stand in a chat's way. What is so
+//! short that waking another thread would cost more is done on the spot.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -18,7 +22,7 @@ use super::{
     admission::{Admission, Gate, Refused},
     measure::Measures,
     model::Model,
-    scheduler::{BatchLimits, Queue},
+    scheduler::{BatchLimits, Queue, place},
     tasks::{Reading, TextPlan},
     tokenize::TEXT_TOKENS_MAX,
 };
@@ -33,6 +37,20 @@ const BATCH_TOKENS_MIN: usize = 256;
 /// Bytes of a text for each token of the estimate by which a request is admitted.
 const BYTES_PER_TOKEN: usize = 4;
 
+/// Interactive work without a deadline is refused when what goes before it takes longer than this: an answer that comes
+/// so late serves nobody. Bulk work waits as long as the queue holds.
+const INTERACTIVE_WAIT_MAX: Duration = Duration::from_secs(10);
+/// Longer deadlines mean as much as this one.
+const DEADLINE_MAX: Duration = Duration::from_secs(24 * 3600);
+/// Part of a deadline that is planned with; the rest is for what the plan does not know.
+const DEADLINE_PLANNED: f64 = 0.9;
+
+/// A request of at most so many tokens is tokenised where it arrives: that takes less than a tenth of a millisecond, as
+/// long as waking another thread.
+const TOKENIZE_HERE_TOKENS_MAX: usize = 128;
+/// Answers of a batch with at most so many requests are put together by the thread that ran it.
+const ANSWER_HERE_REQUESTS_MAX: usize = 2;
+
 /// How long a refused caller is told to wait, at least and at most.
 const RETRY_AFTER_MIN: Duration = Duration::from_millis(100);
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
@@ -45,6 +63,8 @@ pub struct Server {
     pub model: Arc<Model>,
     pub gate: Arc<Gate>,
     measures: Measures,
+    /// Tokens a second of the last forward passes: the bits of an `f64`.
+    speed: AtomicU64,
     batch_tokens_max: usize,
     queue_tokens_max: usize,
     state: Mutex<State>,
@@ -56,7 +76,6 @@ pub struct Server {
 
 struct State {
     queue: Queue<Work>,
-    tokens_per_s: f64,
     stopped: bool,
 }
 
@@ -106,11 +125,8 @@ impl Server {
             gate: Gate::new(queue_tokens_max),
             batch_tokens_max,
             queue_tokens_max,
-            state: Mutex::new(State {
-                queue: Queue::new(),
-                tokens_per_s: model.tokens_per_s,
-                stopped: false,
-            }),
+            speed: AtomicU64::new(model.tokens_per_s.to_bits()),
+            state: Mutex::new(State { queue: Queue::new(), stopped: false }),
             work_waits: Condvar::new(),
             interactive_aside: pool("tokenize", threads)?,
             bulk_aside: pool("tokenize-bulk", threads.div_ceil(2))?,
@@ -128,26 +144,64 @@ impl Server {
     pub fn submit(
         self: &Arc<Self>,
         texts: Vec<String>,
-        options: ScoreOptions,
+        mut options: ScoreOptions,
     ) -> Result<oneshot::Receiver<Result<ScoreReply, EngineError>>, EngineError> {
         let arrived = Instant::now();
+        options.deadline = options.deadline.map(|d| d.min(DEADLINE_MAX));
         let estimate = texts.iter().map(|t| (t.len() / BYTES_PER_TOKEN + 2).min(TEXT_TOKENS_MAX)).sum();
-        let admission = self.gate.admit(options.lane, estimate).map_err(|refused| match refused {
-            Refused::Closed => EngineError::ShuttingDown,
-            Refused::Full { tokens } => {
-                self.measures.rejected(options.lane);
-                let seconds = tokens as f64 / self.state().tokens_per_s.max(1.0);
-                EngineError::Overloaded {
-                    queue_tokens_max: self.queue_tokens_max,
-                    retry_after: Duration::from_secs_f64(seconds.min(1e6))
-                        .clamp(RETRY_AFTER_MIN, RETRY_AFTER_MAX),
-                }
-            }
-        })?;
+        let admission = self.admit(estimate, &options, arrived)?;
         let (reply, answer) = oneshot::channel();
         let server = self.clone();
-        self.aside(options.lane, move || server.prepare(texts, options, admission, arrived, reply));
+        let (lane, short) = (options.lane, estimate <= TOKENIZE_HERE_TOKENS_MAX);
+        let prepare = move || server.prepare(texts, options, admission, arrived, reply);
+        if short {
+            // As in `aside`: a panic ends one request.
+            let _ = catch_unwind(AssertUnwindSafe(prepare));
+        } else {
+            self.aside(lane, prepare);
+        }
         Ok(answer)
+    }
+
+    /// A place for a request of about so many tokens, unless the queue is full or the answer would come too late.
+    fn admit(
+        &self,
+        tokens: usize,
+        options: &ScoreOptions,
+        arrived: Instant,
+    ) -> Result<Admission, EngineError> {
+        let speed = self.tokens_per_s().max(1.0);
+        let time = |tokens: usize| Duration::from_secs_f64((tokens as f64 / speed).min(1e6));
+        // The batch that answers it also holds what comes after it.
+        let until_begun = |ahead: usize| time(ahead) + time(ahead).min(BATCH_TIME);
+        let (wait, wait_max) = match (options.deadline, options.lane) {
+            (Some(deadline), _) => (time(tokens), deadline.mul_f64(DEADLINE_PLANNED)),
+            (None, Lane::Interactive) => (Duration::ZERO, INTERACTIVE_WAIT_MAX),
+            (None, Lane::Bulk) => (Duration::ZERO, Duration::MAX),
+        };
+        let place = place(arrived, options.deadline.map(|d| arrived + d), tokens);
+        let acceptable = |ahead: usize| until_begun(ahead) + wait <= wait_max;
+        let retry_after = |after: Duration| after.clamp(RETRY_AFTER_MIN, RETRY_AFTER_MAX);
+        self.gate.admit(options.lane, tokens, place, acceptable).map_err(|refused| {
+            if refused != Refused::Closed {
+                self.measures.rejected(options.lane);
+            }
+            match refused {
+                Refused::Closed => EngineError::ShuttingDown,
+                Refused::Full { tokens } => EngineError::Overloaded {
+                    queue_tokens_max: self.queue_tokens_max,
+                    retry_after: retry_after(time(tokens)),
+                },
+                Refused::Late { ahead } => {
+                    let wait = until_begun(ahead) + wait;
+                    EngineError::TooLate {
+                        wait_ms: wait.as_millis() as u64,
+                        wait_ms_max: options.deadline.unwrap_or(wait_max).as_millis() as u64,
+                        retry_after: retry_after(wait.saturating_sub(wait_max)),
+                    }
+                }
+            }
+        })
     }
 
     /// Runs `job` on the lane's own threads, beside forward passes.
@@ -174,8 +228,11 @@ impl Server {
             return;
         }
         let model = &self.model;
-        let plans: Vec<Result<TextPlan, TextError>> =
-            texts.into_par_iter().map(|text| model.plan(text, options.tasks)).collect();
+        let plan = |text| model.plan(text, options.tasks);
+        let plans: Vec<Result<TextPlan, TextError>> = match texts.len() {
+            1 => texts.into_iter().map(plan).collect(),
+            _ => texts.into_par_iter().map(plan).collect(),
+        };
         let sequences: Vec<(usize, usize, usize)> = plans
             .iter()
             .enumerate()
@@ -241,7 +298,7 @@ impl Server {
                 return None;
             }
             let expired = state.queue.take_expired(Instant::now());
-            let limits = self.limits(state.tokens_per_s);
+            let limits = self.limits(self.tokens_per_s());
             let batch = state.queue.take(limits);
             if batch.is_empty() && expired.is_empty() {
                 state = self.work_waits.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -272,6 +329,8 @@ impl Server {
 
     fn run_batch(self: &Arc<Self>, batch: Vec<Work>) {
         let begun = Instant::now();
+        let tokens: usize = batch.iter().map(|w| w.tokens).sum();
+        self.gate.running(tokens);
         for work in &batch {
             work.request.admission.release(work.tokens);
             if work.request.begin(begun) {
@@ -282,28 +341,43 @@ impl Server {
             batch.iter().filter_map(|w| Some((w.request.plan(w.text)?, w.window))).collect();
         let outcome = catch_unwind(AssertUnwindSafe(|| self.model.forward(&windows)));
         let spent = begun.elapsed();
-        let tokens: usize = batch.iter().map(|w| w.tokens).sum();
+        self.gate.running(0);
         self.measures.batch(tokens, spent);
-        {
-            let mut state = self.state();
-            let speed = tokens as f64 / spent.as_secs_f64().max(1e-6);
-            state.tokens_per_s += SPEED_WEIGHT * (speed - state.tokens_per_s);
+        let (before, speed) = (self.tokens_per_s(), tokens as f64 / spent.as_secs_f64().max(1e-6));
+        // A few tokens are slow for their number, and say nothing about how long a queue takes.
+        if speed > before || tokens >= BATCH_TOKENS_MIN.min(self.batch_tokens_max) {
+            let mean = before + SPEED_WEIGHT * (speed - before);
+            // Only this thread writes it.
+            self.speed.store(mean.to_bits(), Ordering::Relaxed);
         }
         let readings = match outcome {
             Ok(Ok(readings)) => readings,
             Ok(Err(error)) => return fail_all(&batch, &error.to_string()),
             Err(_) => return fail_all(&batch, "the forward pass failed"),
         };
-        let mut last: Option<&Arc<Request>> = None;
+        let (mut last, mut requests, mut done): (Option<&Arc<Request>>, usize, Vec<&Arc<Request>>) =
+            (None, 0, Vec::new());
         for (work, reading) in batch.iter().zip(readings) {
-            self.measures.sequence(work.request.options.lane, work.tokens);
             let first_of_batch = last.is_none_or(|l| !Arc::ptr_eq(l, &work.request));
             let spent = if first_of_batch { spent } else { Duration::ZERO };
             last = Some(&work.request);
+            requests += usize::from(first_of_batch);
             if work.request.record(work.text, work.window, reading, spent) {
-                let (server, request) = (self.clone(), work.request.clone());
+                done.push(&work.request);
+            }
+        }
+        for request in done {
+            if requests <= ANSWER_HERE_REQUESTS_MAX && request.plans.len() == 1 {
+                // As in `aside`: a panic ends one request.
+                let _ = catch_unwind(AssertUnwindSafe(|| self.answer(request)));
+            } else {
+                let (server, request) = (self.clone(), request.clone());
                 self.aside(request.options.lane, move || server.answer(&request));
             }
+        }
+        for lane in [Lane::Interactive, Lane::Bulk] {
+            let of_lane = batch.iter().filter(|w| w.request.options.lane == lane);
+            self.measures.tokens(lane, of_lane.map(|w| w.tokens).sum());
         }
     }
 
@@ -347,6 +421,10 @@ impl Server {
         for lane in [Lane::Interactive, Lane::Bulk] {
             self.measures.queue_tokens(lane, state.queue.tokens(lane));
         }
+    }
+
+    fn tokens_per_s(&self) -> f64 {
+        f64::from_bits(self.speed.load(Ordering::Relaxed))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -206,7 +206,7 @@ impl IntoResponse for Problem {
 impl From<EngineError> for Problem {
     fn from(error: EngineError) -> Self {
         match error {
-            EngineError::Overloaded { retry_after, .. } => {
+            EngineError::Overloaded { retry_after, .. } | EngineError::TooLate { retry_after, .. } => {
                 Problem::new(OVERLOADED, error.to_string()).with_retry_after(retry_after)
             }
             EngineError::DeadlineExceeded => Problem::new(DEADLINE_EXCEEDED, error.to_string()),
