@@ -195,7 +195,10 @@ async fn a_full_queue_refuses_and_loses_nothing() {
 async fn who_would_be_answered_too_late_is_refused_at_once() {
     let engine = engine(1);
     let text = words(&mut Random::new(9), 50);
-    let deadline = Duration::from_millis(100);
+    // As long as twenty such requests take on this machine now: most of four hundred cannot be in time.
+    let begun = Instant::now();
+    engine.score(vec![text.clone(); 4], interactive()).await.unwrap();
+    let deadline = 20 * begun.elapsed().max(Duration::from_millis(5));
     let options = ScoreOptions { deadline: Some(deadline), ..interactive() };
     let waiting: Vec<_> = (0..400)
         .map(|_| {
@@ -211,7 +214,8 @@ async fn who_would_be_answered_too_late_is_refused_at_once() {
                 answered += 1;
             }
             Err(EngineError::TooLate { wait_ms, wait_ms_max, retry_after }) => {
-                assert!(wait_ms >= 90 && wait_ms_max == 100, "{wait_ms} {wait_ms_max}");
+                assert_eq!(u128::from(wait_ms_max), deadline.as_millis());
+                assert!(u128::from(wait_ms) >= deadline.as_millis() * 9 / 10, "{wait_ms} {wait_ms_max}");
                 assert!(retry_after >= Duration::from_millis(100));
                 refused += 1;
             }
