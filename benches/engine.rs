@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use engine_pack::{Bare, POOLED, Random, Shape, packed, sequences};
-use hearken::engine::{check::usual_lengths, cpu::Arithmetic, executor::Executor};
+use hearken::engine::{check::usual_lengths, cpu::Precision, executor::Executor};
 
 const fn shape(layers: usize, hidden: usize, heads: usize, intermediate: usize) -> Shape {
     // The vocabulary costs memory and no arithmetic.
@@ -27,7 +27,7 @@ const SHAPES: [(&str, Shape); 3] = [
     ("xlmr-base", shape(12, 768, 12, 3072)),
 ];
 
-const ARITHMETICS: [(&str, Arithmetic); 2] = [("f32", Arithmetic::F32), ("int8", Arithmetic::Int8)];
+const ARITHMETICS: [(&str, Precision); 2] = [("f32", Precision::F32), ("int8", Precision::Int8)];
 
 fn forward(c: &mut Criterion) {
     let workloads = [

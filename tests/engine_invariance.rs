@@ -6,7 +6,7 @@ mod engine_pack;
 use engine_pack::{Bare, POOLED, Random, Shape, TOKENS, interactive, packed, sequences, words};
 use hearken::{
     engine::{
-        cpu::{Arithmetic, CpuExecutor},
+        cpu::{CpuExecutor, Precision},
         executor::Executor,
     },
     scores::Scores,
@@ -46,7 +46,7 @@ fn logits_do_not_depend_on_the_batch_or_the_threads() {
     let mut random = Random::new(21);
     let lengths = [1, 1, 2, 3, 5, 6, 7, 11, 23, 24, 25, 48, 71, 72, 73, 96, 97, 130, 193, 257, 300];
     let texts = sequences(&mut random, &lengths, SHAPE.vocabulary);
-    for arithmetic in [Arithmetic::F32, Arithmetic::Int8] {
+    for arithmetic in [Precision::F32, Precision::Int8] {
         let one_thread = model.executor(arithmetic, 1);
         let alone: Vec<Vec<u32>> = texts.iter().map(|t| logits(&one_thread, &[t]).remove(0)).collect();
         for threads in [1, 2, 3, 5] {

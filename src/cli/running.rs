@@ -12,7 +12,7 @@ use crate::{
         AppState, metrics, router,
         server::{Door, serve, shut_down},
     },
-    pipeline::{Pipeline, PipelineOptions},
+    pipeline::Pipeline,
     store,
 };
 
@@ -75,13 +75,7 @@ fn open(config: Arc<Config>) -> anyhow::Result<(AppState, stores::Lock)> {
     let lock = stores::lock(&config.store)?;
     let store = store::open(&config.store)?;
     let engine = Engine::open(&engine_options(&config)).context("cannot load the models")?;
-    let options = PipelineOptions {
-        backlog_events_max: config.limits.backlog_events_max,
-        page_items_max: config.limits.page_items_max,
-        settings_phrases_max: config.limits.settings_phrases_max,
-        ..PipelineOptions::default()
-    };
-    let pipeline = Pipeline::start(store, engine.clone(), options)?;
+    let pipeline = Pipeline::start(store, engine.clone(), config.pipeline_options())?;
     Ok((AppState::new(engine, pipeline, config), lock))
 }
 

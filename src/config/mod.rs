@@ -7,6 +7,8 @@ use std::{fmt, net::SocketAddr, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::pipeline::{PipelineOptions, WebhookOptions};
+
 pub mod options;
 
 /// What an API key may do.
@@ -76,6 +78,10 @@ pub struct Config {
     pub offline: bool,
     /// Serve without keys on an address that others can reach.
     pub insecure_open: bool,
+    /// Deliver webhooks also to `http://` URLs.
+    pub webhook_http: bool,
+    /// Deliver webhooks also to addresses that are not public.
+    pub webhook_private: bool,
     pub keys: Vec<ApiKey>,
     pub limits: Limits,
     /// `json` or `text`.
@@ -108,6 +114,14 @@ pub struct Limits {
     pub page_items_max: usize,
     /// Names, aliases and phrases in one settings document.
     pub settings_phrases_max: usize,
+    /// Webhooks of one tenant.
+    pub webhooks_max: usize,
+    /// Attempts until an alert for a webhook is given up.
+    pub webhook_attempts_max: u32,
+    /// Milliseconds that one attempt may take.
+    pub webhook_timeout_ms_max: u64,
+    /// Milliseconds until the first retry; each pause is three times the one before.
+    pub webhook_retry_ms_min: u64,
 }
 
 impl Default for Limits {
@@ -124,6 +138,10 @@ impl Default for Limits {
             request_timeout_s: 120,
             page_items_max: 200,
             settings_phrases_max: 20_000,
+            webhooks_max: 16,
+            webhook_attempts_max: 12,
+            webhook_timeout_ms_max: 15_000,
+            webhook_retry_ms_min: 5_000,
         }
     }
 }
@@ -145,6 +163,25 @@ pub enum ConfigError {
 }
 
 impl Config {
+    /// What the pipeline is told of it.
+    pub fn pipeline_options(&self) -> PipelineOptions {
+        let limits = &self.limits;
+        PipelineOptions {
+            backlog_events_max: limits.backlog_events_max,
+            page_items_max: limits.page_items_max,
+            settings_phrases_max: limits.settings_phrases_max,
+            webhooks: WebhookOptions {
+                allow_http: self.webhook_http,
+                allow_private: self.webhook_private,
+                timeout_ms_max: limits.webhook_timeout_ms_max,
+                retry_ms_min: limits.webhook_retry_ms_min,
+                attempts_max: limits.webhook_attempts_max,
+                webhooks_max: limits.webhooks_max,
+            },
+            ..PipelineOptions::default()
+        }
+    }
+
     /// Refuses what would be unsafe or cannot mean anything.
     pub(crate) fn checked(self) -> Result<Config, ConfigError> {
         if self.keys.is_empty() && !self.listen.ip().is_loopback() && !self.insecure_open {

@@ -55,6 +55,16 @@ pub struct Options {
           default_missing_value = "true", value_parser = BoolishValueParser::new())]
     pub insecure_open: Option<bool>,
 
+    /// Deliver webhooks also to http:// URLs, not only to https://
+    #[arg(long, env = "HEARKEN_WEBHOOK_HTTP", value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", value_parser = BoolishValueParser::new())]
+    pub webhook_http: Option<bool>,
+
+    /// Deliver webhooks also to loopback, link-local and private addresses
+    #[arg(long, env = "HEARKEN_WEBHOOK_PRIVATE", value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", value_parser = BoolishValueParser::new())]
+    pub webhook_private: Option<bool>,
+
     /// Log lines as text or json [default: text on a terminal, else json]
     #[arg(long, env = "HEARKEN_LOG_FORMAT", value_name = "FORMAT")]
     pub log_format: Option<String>,
@@ -94,6 +104,8 @@ impl Options {
             threads: self.threads.or(file.threads),
             offline: self.offline.or(file.offline),
             insecure_open: self.insecure_open.or(file.insecure_open),
+            webhook_http: self.webhook_http.or(file.webhook_http),
+            webhook_private: self.webhook_private.or(file.webhook_private),
             log_format: self.log_format.or(file.log_format),
             limit_overrides: self.limit_overrides,
             keys: if self.keys.is_empty() { file.keys } else { self.keys },
@@ -122,6 +134,8 @@ impl Options {
             threads: self.threads.unwrap_or(0),
             offline: self.offline.unwrap_or(false),
             insecure_open: self.insecure_open.unwrap_or(false),
+            webhook_http: self.webhook_http.unwrap_or(false),
+            webhook_private: self.webhook_private.unwrap_or(false),
             keys: self.keys,
             limits: with_overrides(self.limits.unwrap_or_default(), &self.limit_overrides)?,
             log_format: one_of("log_format", self.log_format, &["text", "json"], by_output)?,

@@ -1,7 +1,7 @@
 //! Which executor runs a model: what was asked for, what there is, and why the two differ.
 
 use super::{
-    cpu::{Arithmetic, CpuExecutor},
+    cpu::{CpuExecutor, Precision},
     error::ModelError,
     executor::Executor,
     heads::HeadWeights,
@@ -36,42 +36,16 @@ pub fn select(
     agreement: Option<&Agreement>,
 ) -> Result<Selected, ModelError> {
     let device_reason = device_reason(device)?;
-    let build = |arithmetic| CpuExecutor::new(spec, checkpoint, heads, arithmetic, threads);
+    let build = |precision| CpuExecutor::new(spec, checkpoint, heads, precision, threads);
     let (executor, precision_reason) = match precision {
-        "f32" => (build(Arithmetic::F32)?, None),
-        "int8" => (build(Arithmetic::Int8)?, None),
-        "bf16" | "f16" => (
-            build(Arithmetic::F32)?,
-            Some(format!("{precision} is not built for this device; f32 runs instead")),
-        ),
-        "auto" => {
-            let f32 = build(Arithmetic::F32)?;
-            match agreement {
-                _ if !CpuExecutor::has_fast_int8() => (
-                    f32,
-                    Some("auto: this processor has no int8 dot products, where int8 gains little".into()),
-                ),
-                None => (f32, Some("auto: int8 could not be compared with f32".into())),
-                Some(agreement) => {
-                    let int8 = build(Arithmetic::Int8)?;
-                    let share = agreement(&f32, &int8)?;
-                    let percent = 100.0 * share;
-                    if share >= AGREEMENT_MIN {
-                        let reason = format!(
-                            "auto: int8 is fastest here and agrees with f32 on {percent:.1} % of the labels \
-                             of the calibration texts"
-                        );
-                        (int8, Some(reason))
-                    } else {
-                        let reason = format!(
-                            "auto: int8 agrees with f32 on only {percent:.1} % of the labels of the \
-                             calibration texts"
-                        );
-                        (f32, Some(reason))
-                    }
-                }
-            }
+        "f32" => (build(Precision::F32)?, None),
+        "int8" => (build(Precision::Int8)?, None),
+        "bf16" if CpuExecutor::has_bf16() => (build(Precision::Bf16)?, None),
+        "bf16" => {
+            (build(Precision::F32)?, Some("this processor has no bf16 arithmetic; f32 runs instead".into()))
         }
+        "f16" => (build(Precision::F32)?, Some("f16 is not built for this device; f32 runs instead".into())),
+        "auto" => fastest_that_agrees(build, agreement)?,
         other => {
             return Err(ModelError::Executor(format!(
                 "precision {other:?} is not one of auto, f32, bf16, int8, f16"
@@ -79,6 +53,36 @@ pub fn select(
         }
     };
     Ok(Selected { executor: Box::new(executor), device_reason, precision_reason })
+}
+
+/// The fastest precision whose labels agree with those of f32, fastest first: int8, bf16 where it pays, f32.
+fn fastest_that_agrees(
+    build: impl Fn(Precision) -> Result<CpuExecutor, ModelError>,
+    agreement: Option<&Agreement>,
+) -> Result<(CpuExecutor, Option<String>), ModelError> {
+    let f32 = build(Precision::F32)?;
+    let Some(agreement) = agreement else {
+        return Ok((f32, Some("auto: no texts to compare other precisions with f32 on".into())));
+    };
+    let candidates =
+        [("int8", Precision::Int8, true), ("bf16", Precision::Bf16, CpuExecutor::has_fast_bf16())];
+    let mut failed = Vec::new();
+    for (name, precision, _) in candidates.into_iter().filter(|(_, _, there)| *there) {
+        let candidate = build(precision)?;
+        let share = agreement(&f32, &candidate)?;
+        let agrees = format!(
+            "{name} agrees with f32 on {:.1} % of the labels of the calibration texts",
+            100.0 * share
+        );
+        if share >= AGREEMENT_MIN {
+            failed.push(format!("{agrees}, and is the fastest that does"));
+            return Ok((candidate, Some(format!("auto: {}", failed.join("; ")))));
+        }
+        failed.push(agrees);
+    }
+    let reason =
+        format!("auto: {}; at least {:.1} % are asked for", failed.join("; "), 100.0 * AGREEMENT_MIN);
+    Ok((f32, Some(reason)))
 }
 
 /// Why a CPU runs where `device` was asked for.

@@ -2,6 +2,7 @@
 //!
 //! An executor runs a spec; it never looks at `config.json` itself. Heads are described in [`heads`](super::heads).
 
+pub use hearken_kernels::vector::activation::Activation;
 use serde_json::Value;
 
 use super::error::ModelError;
@@ -39,16 +40,6 @@ impl Family {
             Family::Roberta | Family::XlmRoberta | Family::Camembert => "roberta.",
         }
     }
-}
-
-/// The function between the two products of a feed-forward block.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Activation {
-    /// `x * Phi(x)`, with the exact error function.
-    Gelu,
-    /// The tanh form of GELU.
-    GeluTanh,
-    Relu,
 }
 
 /// Shape and arithmetic of one encoder.

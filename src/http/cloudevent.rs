@@ -6,7 +6,10 @@ use serde_json::value::RawValue;
 
 use super::problem::{self, Problem, of_event};
 use crate::{
-    insight::event::{Event, EventData, EventId, json_pointer},
+    insight::{
+        action,
+        event::{Event, EventData, EventError, EventId, json_pointer},
+    },
     pipeline::IncomingEvent,
 };
 
@@ -59,6 +62,15 @@ pub fn read(json: &str, event_bytes_max: usize, received_at: Timestamp) -> Resul
             at("/time", format!("{time:?} is not an RFC 3339 time such as 2026-03-02T09:14:07Z"))
         })?,
     };
+    if type_ == action::CHANGED {
+        return Err(of_event(EventError::UnknownType(type_), "/data"));
+    }
+    if id.source == action::SOURCE {
+        return Err(at(
+            "/source",
+            "this source is the server's own; change actions with PATCH /v1/actions/{id}",
+        ));
+    }
     let data = data(envelope.data)?;
     let parsed = EventData::parse(&type_, &data).map_err(|e| of_event(e, "/data"))?;
     Ok(IncomingEvent { event: Event { id, time, data: parsed }, type_, data })
@@ -142,6 +154,8 @@ mod tests {
             (refused(|e| e["source"] = json!(null)), "/source a CloudEvent needs `source`"),
             (refused(|e| e["time"] = json!("yesterday")), "/time \"yesterday\""),
             (refused(|e| e["type"] = json!("voc.other.v1")), "/type unknown event type"),
+            (refused(|e| e["type"] = json!(action::CHANGED)), "/type unknown event type"),
+            (refused(|e| e["source"] = json!(action::SOURCE)), "/source this source is the server's own"),
             (refused(|e| e["data"] = json!("text")), "/data a CloudEvent of this API"),
             (refused(|e| e["data"] = json!({"reason": 1})), "/data"),
             (refused(|e| e["data"]["record"]["id"] = json!(7)), "/data/record/id invalid type"),

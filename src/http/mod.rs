@@ -26,6 +26,9 @@ pub mod stream;
 
 pub mod settings;
 
+pub mod actions;
+pub mod webhooks;
+
 pub mod compat;
 pub mod info;
 
@@ -92,6 +95,8 @@ pub fn router(state: AppState) -> Router {
         .merge(interactions::routes())
         .merge(stream::routes())
         .merge(settings::routes())
+        .merge(actions::routes())
+        .merge(webhooks::routes())
         .merge(compat::tei::routes())
         .merge(info::routes())
         .merge(health::routes())

@@ -29,6 +29,20 @@ use super::AppState;
         super::records::erase,
         super::settings::setting,
         super::settings::put_setting,
+        super::actions::actions,
+        super::actions::action,
+        super::actions::change_action,
+        super::actions::alerts,
+        super::actions::digest,
+        super::webhooks::create_webhook,
+        super::webhooks::webhooks,
+        super::webhooks::webhook,
+        super::webhooks::change_webhook,
+        super::webhooks::delete_webhook,
+        super::webhooks::test_webhook,
+        super::webhooks::rotate_secret,
+        super::webhooks::deliveries,
+        super::webhooks::resend,
         super::info::models,
         super::compat::tei::predict,
         super::info::info,
@@ -43,6 +57,8 @@ use super::AppState;
         (name = "scoring", description = "Texts to labels"),
         (name = "events", description = "What happens to records"),
         (name = "records", description = "Insight documents and what is behind them"),
+        (name = "actions", description = "What is to be done about records: suggestions, cases, alerts, digests"),
+        (name = "webhooks", description = "Where alerts are sent"),
         (name = "settings", description = "Configuration as data"),
         (name = "models", description = "What answers"),
         (name = "compatibility", description = "The shapes of other servers"),
@@ -64,7 +80,8 @@ impl Modify for Keys {
             if OPEN.contains(&path.as_str()) {
                 continue;
             }
-            let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.delete];
+            let operations =
+                [&mut item.get, &mut item.put, &mut item.post, &mut item.patch, &mut item.delete];
             for operation in operations.into_iter().flatten() {
                 operation.security = Some(vec![SecurityRequirement::new("key", Vec::<String>::new())]);
             }

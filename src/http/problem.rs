@@ -52,6 +52,10 @@ kinds! {
         "`/docs` lists the routes.";
     UNKNOWN_RECORD = 404 "unknown-record" "Nothing is known of this record"
         "A record exists once an event names it; ids are compared character by character.";
+    UNKNOWN_ACTION = 404 "unknown-action" "There is no such action"
+        "A suggestion goes when its label does; `GET /v1/actions` lists what there is.";
+    UNKNOWN_WEBHOOK = 404 "unknown-webhook" "There is no such webhook, or no such delivery of it"
+        "`GET /v1/webhooks` lists what there is.";
     UNKNOWN_SETTING = 404 "unknown-setting" "There is no such setting"
         "`detail` lists the names.";
     METHOD_NOT_ALLOWED = 405 "method-not-allowed" "The route does not take this method"
@@ -229,6 +233,8 @@ impl From<PipelineError> for Problem {
             PipelineError::Query(_) => Problem::new(INVALID_QUERY, detail),
             PipelineError::UnknownSetting(_) => Problem::new(UNKNOWN_SETTING, detail),
             PipelineError::Setting { pointer, .. } => Problem::at(INVALID_SETTING, pointer, detail),
+            PipelineError::Body { pointer, .. } => Problem::at(INVALID_BODY, pointer, detail),
+            PipelineError::Changed { .. } => Problem::new(VERSION_CONFLICT, detail),
             PipelineError::ShuttingDown => Problem::new(SHUTTING_DOWN, detail),
             PipelineError::Store(_) => {
                 tracing::error!(error = %detail, "the store failed");

@@ -6,6 +6,8 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::action::{self, ActionChange};
+
 /// A CRM record: `module` is lead, contact, account, deal or any other name the CRM uses.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct RecordKey {
@@ -43,6 +45,8 @@ pub enum EventData {
     TicketStatusChanged(TicketStatus),
     CustomerChurned(Churned),
     BehaviourObserved(Behaviour),
+    /// Somebody, or a routing rule, changed a case; written by the server itself.
+    ActionChanged(Box<ActionChange>),
 }
 
 /// Something a customer (or somebody on the company's side) said.
@@ -277,6 +281,7 @@ impl EventData {
             "voc.ticket.status_changed.v1" => Self::TicketStatusChanged(read(data)?),
             "voc.customer.churned.v1" => Self::CustomerChurned(read(data)?),
             "voc.behaviour.observed.v1" => Self::BehaviourObserved(read(data)?),
+            action::CHANGED => Self::ActionChanged(Box::new(read(data)?)),
             other => return Err(EventError::UnknownType(other.into())),
         };
         parsed.check()?;
@@ -296,6 +301,7 @@ impl EventData {
             Self::TicketStatusChanged(t) => vec![t.record.clone()],
             Self::CustomerChurned(c) => vec![c.record.clone()],
             Self::BehaviourObserved(b) => vec![b.record.clone()],
+            Self::ActionChanged(a) => vec![a.record.clone()],
         };
         if keys.len() > 1 {
             let mut seen = std::collections::HashSet::new();

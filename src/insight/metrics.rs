@@ -173,6 +173,28 @@ pub fn answers<'a>(reading: &Reading<'a>) -> impl Iterator<Item = (&'a Interacti
     })
 }
 
+/// One answer on the standard scale of its metric (nps 0-10, csat 1-5, ces 1-7), where higher is better; `None` for
+/// other metrics, and for answers that the metric does not count.
+pub fn standard_answer(survey: &Survey) -> Option<(&'static str, f64)> {
+    let mut metrics = Metrics::default();
+    let mut sums = Sums::default();
+    match survey.metric.to_lowercase().as_str() {
+        "nps" => {
+            metrics.nps.add(survey);
+            Some(("nps", metrics.nps.latest?))
+        }
+        "csat" => {
+            metrics.csat.add(survey, &mut sums);
+            Some(("csat", metrics.csat.latest?))
+        }
+        "ces" => {
+            metrics.ces.add(survey, None, &mut sums);
+            Some(("ces", metrics.ces.latest?))
+        }
+        _ => None,
+    }
+}
+
 #[derive(Default)]
 struct Sums<'a> {
     csat: Mean,

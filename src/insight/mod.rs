@@ -3,6 +3,7 @@
 //! No IO, no clock, no randomness, no async. The same surviving events give the same document, byte for byte, in
 //! whatever order they came. Nothing here knows how scores are made or where documents are kept.
 
+pub mod action;
 pub mod event;
 pub mod settings;
 pub mod statistics;
@@ -18,6 +19,7 @@ pub mod tally;
 pub mod timeline;
 pub mod view;
 
+pub mod alerts;
 pub mod document;
 pub mod evidence;
 pub mod metrics;

@@ -39,6 +39,7 @@ pub fn fingerprint(event: &Event) -> Fingerprint {
         EventData::TicketStatusChanged(data) => feed(&mut hash, 8, data),
         EventData::CustomerChurned(data) => feed(&mut hash, 9, data),
         EventData::BehaviourObserved(data) => feed(&mut hash, 10, data),
+        EventData::ActionChanged(data) => feed(&mut hash, 11, data),
     }
     hash.finalize().into()
 }

@@ -14,6 +14,7 @@ use super::document::EVIDENCE_IDS_MAX;
 use super::event::{EventData, EventId, Interaction, RecordKey, StageChange};
 use super::history::{Fact, History};
 use super::identity::Identity;
+use super::panels::actions::stands;
 use super::precedence::Moment;
 use super::settings::Settings;
 use super::tally::{self, Count};
@@ -239,6 +240,7 @@ pub fn days_long(days: u32) -> SignedDuration {
 fn merged<'a>(history: &'a History, records: &[RecordKey], view: &View) -> Vec<&'a Fact> {
     let mut facts: Vec<&Fact> =
         records.iter().flat_map(|key| history.of_record(key)).filter(|f| view.knows(f.event.time)).collect();
+    facts.retain(|fact| stands(history, fact));
     if records.len() > 1 {
         facts.sort_by(|a, b| (a.event.time, &a.event.id).cmp(&(b.event.time, &b.event.id)));
         facts.dedup_by(|a, b| a.event.id == b.event.id);

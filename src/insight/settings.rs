@@ -19,6 +19,8 @@ pub struct Settings {
     pub signals: Vec<SignalRule>,
     /// Which team looks after a label; without a route nobody is named.
     pub routing: Vec<Route>,
+    /// What somebody should hear of at once.
+    pub alerts: super::alerts::AlertRules,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -116,13 +118,36 @@ pub enum Trigger {
     },
 }
 
-/// The team that looks after a label's customers.
+/// The team that looks after what a label or an alert is about, and how soon. Of several routes the first that fits counts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Route {
-    /// Id of a label.
+    /// Id of a label, name of an alert rule, or `*` for all.
     pub label: String,
     pub team: String,
+    /// Hours until it is due, by severity: of 1, 2 and 3.
+    #[serde(default = "due_hours")]
+    pub due_hours: [u32; 3],
+    /// Whether an alert opens a case by itself; where not, it stays a suggestion until somebody takes it up.
+    #[serde(default = "yes")]
+    pub open: bool,
+}
+
+impl Route {
+    /// When something of this severity, known since `from`, is due.
+    pub fn due_at(&self, from: jiff::Timestamp, severity: u8) -> Option<jiff::Timestamp> {
+        let hours = self.due_hours[usize::from(severity.clamp(1, 3)) - 1];
+        from.checked_add(jiff::SignedDuration::from_hours(i64::from(hours))).ok()
+    }
+}
+
+/// Three days, one day, four hours.
+fn due_hours() -> [u32; 3] {
+    [72, 24, 4]
+}
+
+fn yes() -> bool {
+    true
 }
 
 fn once() -> u32 {
@@ -140,6 +165,7 @@ impl Default for Settings {
             labels_version: 0,
             signals: standard_signals(),
             routing: vec![],
+            alerts: Default::default(),
         }
     }
 }
@@ -151,6 +177,11 @@ pub fn standard_signals() -> Vec<SignalRule> {
 }
 
 impl Settings {
+    /// The route of a label or an alert rule.
+    pub fn route(&self, label: &str) -> Option<&Route> {
+        self.routing.iter().find(|route| route.label == label || route.label == "*")
+    }
+
     /// Whether records of `module` have insights.
     pub fn module_enabled(&self, module: &str) -> bool {
         self.modules.iter().find(|m| m.name == module).is_none_or(|m| m.enabled)

@@ -20,7 +20,7 @@ use jiff::civil::Date;
 use tokio::{runtime::Handle, sync::oneshot};
 
 use super::{
-    PipelineError, Receipt,
+    PipelineError, Receipt, alerting,
     erasure::{self, EraseRequest},
     facts::Fact,
     fold::{Folded, Folder, lag_ms},
@@ -464,11 +464,14 @@ impl Applier {
         let Some(batch) = self.flight.front() else { return Ok(()) };
         let applied = self.shared.applied();
         let folded = self.folder.fold(&batch.facts, &batch.dirty, &[], applied)?;
+        let raised = alerting::raise(&self.shared, &batch.facts, &folded)?;
         self.commit(&folded, |commit| {
+            raised.join(commit);
             commit.applied = Some(batch.end);
             commit.scores = batch.scores.clone();
             commit.clean = batch.dirty.clone();
         })?;
+        raised.announce(&self.shared)?;
         let now = self.shared.now();
         let lag = metrics::histogram!(telemetry::LAG);
         for fact in &batch.facts {
@@ -490,6 +493,7 @@ impl Applier {
         let mut commit = Commit {
             documents: folded.written.iter().map(|(record, d)| (record.clone(), (**d).clone())).collect(),
             removed: folded.removed.clone(),
+            actions: alerting::action_rows(&self.shared, folded)?,
             ..Commit::default()
         };
         fill(&mut commit);

@@ -122,7 +122,7 @@ impl Pipeline {
     }
 
     /// Waits until everything up to a position is in documents, and no record is dirty since a ticket up to `ticket`.
-    async fn wait_applied(&self, position: u64, ticket: u64) -> Result<(), PipelineError> {
+    pub(super) async fn wait_applied(&self, position: u64, ticket: u64) -> Result<(), PipelineError> {
         let mut progress = self.inner.shared.progress.subscribe();
         let seen = progress
             .wait_for(|p| {
@@ -136,7 +136,7 @@ impl Pipeline {
 }
 
 /// Appends and wakes the applier, also where the caller has gone meanwhile.
-fn append(
+pub(super) fn append(
     shared: &Arc<Shared>,
     applier: &Sender<Message>,
     run: Vec<NewEvent>,

@@ -3,10 +3,13 @@
 //! [`Pipeline`] is all that HTTP, pages and the command line see of it. What is SQL lives in the store, what is a rule
 //! lives in insight, what is JSON lives in http.
 
+mod actions;
+mod alerting;
 mod applier;
 mod cache;
 mod cursor;
 mod customers;
+mod digest;
 mod erasure;
 mod export;
 mod facts;
@@ -20,6 +23,7 @@ mod shared;
 mod stamps;
 pub mod telemetry;
 mod verify;
+mod webhooks;
 
 use std::sync::{
     Arc,
@@ -38,9 +42,12 @@ use crate::{
 use applier::{Applier, Message};
 use shared::Shared;
 
+pub use actions::{ActionQuery, AlertQuery, ChangeRow, RecordAction};
+pub use digest::{Digest, DigestActions, DigestAlerts};
 pub use options::{Clock, PipelineOptions, SystemClock};
 pub use scoring::{Scored, Scorer, ScorerError};
 pub use verify::verify_store;
+pub use webhooks::{Delivery, OVERLAP_HOURS, Webhook, WebhookOptions, WebhookPatch, event_types};
 
 /// Who an API key belongs to. Records of one tenant do not exist for another.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -176,6 +183,10 @@ pub enum PipelineError {
     UnknownSetting(String),
     #[error("{detail}")]
     Setting { pointer: String, detail: String },
+    #[error("{detail}")]
+    Body { pointer: String, detail: String },
+    #[error("{what} is at version {is}, not at {expected}")]
+    Changed { what: String, is: u64, expected: u64 },
     #[error("the store failed: {0}")]
     Store(String),
     #[error("the server is shutting down")]
@@ -184,7 +195,7 @@ pub enum PipelineError {
 
 /// Names under `/v1/settings/`.
 pub const SETTINGS: &[&str] =
-    &["competitors", "modules", "channels", "watchlists", "labels", "signals", "routing"];
+    &["competitors", "modules", "channels", "watchlists", "labels", "signals", "routing", "alerts"];
 
 /// The running pipeline: cheap to clone. When the last clone goes without [`Pipeline::shutdown`], it stops where it is;
 /// the next start goes on from there.
@@ -218,11 +229,12 @@ impl Pipeline {
         telemetry::describe();
         let shared = Arc::new(Shared::load(store, options)?);
         let (applier, inbox) = channel();
-        let work = Applier::new(shared.clone(), Arc::new(scorer), runtime, inbox, applier.clone());
+        let work = Applier::new(shared.clone(), Arc::new(scorer), runtime.clone(), inbox, applier.clone());
         std::thread::Builder::new()
             .name("applier".into())
             .spawn(move || work.run())
             .map_err(|error| PipelineError::Store(format!("no thread for the applier: {error}")))?;
+        runtime.spawn(webhooks::run(shared.clone()));
         Ok(Pipeline { inner: Arc::new(Inner { shared, applier }) })
     }
 

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::webhooks::WebhookOptions;
+
 /// Where the pipeline reads the time; tests give their own.
 pub trait Clock: Send + Sync + 'static {
     fn now(&self) -> Timestamp;
@@ -40,6 +42,7 @@ pub struct PipelineOptions {
     pub page_items_max: usize,
     /// Most competitor names, aliases and watched phrases of a tenant's settings document.
     pub settings_phrases_max: usize,
+    pub webhooks: WebhookOptions,
     pub clock: Arc<dyn Clock>,
 }
 
@@ -53,6 +56,7 @@ impl Default for PipelineOptions {
             cached_document_bytes_max: 128 << 20,
             page_items_max: 200,
             settings_phrases_max: 20_000,
+            webhooks: WebhookOptions::default(),
             clock: Arc::new(SystemClock),
         }
     }

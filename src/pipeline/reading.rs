@@ -144,7 +144,7 @@ impl Pipeline {
         ))
     }
 
-    fn page_items(&self, wish: Option<usize>) -> usize {
+    pub(super) fn page_items(&self, wish: Option<usize>) -> usize {
         let page_items_max = self.inner.shared.options.page_items_max;
         wish.unwrap_or(PAGE_ITEMS_DEFAULT).clamp(1, page_items_max.max(1))
     }
@@ -301,7 +301,11 @@ fn row(fact: Fact, spans: Vec<(u32, u32)>) -> InteractionRow {
 }
 
 /// A page of up to `limit` rows out of up to `limit + 1`, with the place of its last row where there are more.
-fn page<T, P: serde::Serialize>(mut items: Vec<T>, limit: usize, place: impl Fn(&T) -> P) -> Page<T> {
+pub(super) fn page<T, P: serde::Serialize>(
+    mut items: Vec<T>,
+    limit: usize,
+    place: impl Fn(&T) -> P,
+) -> Page<T> {
     let more = items.len() > limit;
     items.truncate(limit);
     let next = items.last().filter(|_| more).map(|last| cursor::encode(&place(last)));

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use super::{PipelineError, SETTINGS, Setting, Tenant};
 use crate::{
     insight::{
+        alerts::AlertRules,
         event::json_pointer,
         lexicon::Lexicon,
         settings::{
@@ -69,6 +70,7 @@ pub enum Checked {
     Labels(LabelRules),
     Signals(Vec<SignalRule>),
     Routing(Vec<Route>),
+    Alerts(AlertRules),
 }
 
 /// Reads the body of a settings document; answers with its meaning and the form to keep.
@@ -135,6 +137,19 @@ pub fn check(name: &str, body: &str, phrases_max: usize) -> Result<(Checked, Str
             }
             Ok((Checked::Routing(document.routing.clone()), write(&document)))
         }
+        "alerts" => {
+            let rules: AlertRules = read(body)?;
+            rules.check().map_err(|(pointer, detail)| bad(pointer, detail))?;
+            if jiff::tz::TimeZone::get(&rules.digest.tz).is_err() {
+                return Err(bad("/digest/tz", "give an IANA time zone such as Europe/Paris or UTC"));
+            }
+            let names = rules.competitor_mentioned.names.iter().chain(&rules.watch_hit.names);
+            let mut budget = Phrases::new(phrases_max);
+            for name in names.chain(&rules.label_raised.labels) {
+                budget.take("", name)?;
+            }
+            Ok((Checked::Alerts(rules.clone()), write(&rules)))
+        }
         other => Err(PipelineError::UnknownSetting(other.into())),
     }
 }
@@ -148,6 +163,7 @@ fn default_body(name: &str) -> String {
         "watchlists" => write(&Watchlists::default()),
         "labels" => write(&LabelRules::default()),
         "signals" => write(&Signals { signals: standard_signals() }),
+        "alerts" => write(&AlertRules::default()),
         _ => write(&Routing::default()),
     }
 }
@@ -251,10 +267,13 @@ impl TenantSettings {
             }
             Checked::Signals(rules) => fold.signals = rules,
             Checked::Routing(routes) => fold.routing = routes,
+            Checked::Alerts(rules) => fold.alerts = rules,
         }
         let mut bodies = self.bodies.clone();
         bodies.insert(name.into(), setting);
-        let generation = bodies.values().map(|s| s.version).sum();
+        // What raises an alert changes no document.
+        let of_documents = bodies.iter().filter(|(name, _)| *name != "alerts");
+        let generation = of_documents.map(|(_, setting)| setting.version).sum();
         let same_words = fold.competitors == self.fold.competitors && fold.watchlists == self.fold.watchlists;
         let lexicon = if same_words { self.lexicon.clone() } else { Arc::new(Lexicon::new(&fold)) };
         Self { lexicon, fold, generation, bodies }

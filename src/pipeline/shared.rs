@@ -1,12 +1,15 @@
 //! What the applier and the readers share: the store, what is known of records and settings, and how far things are.
 
-use std::sync::{
-    Arc, Mutex, PoisonError, RwLock,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
 };
 
-use jiff::{RoundMode, Timestamp, TimestampRound, Unit};
-use tokio::sync::{broadcast, watch};
+use jiff::{RoundMode, Timestamp, TimestampRound, Unit, civil::Date};
+use tokio::sync::{Notify, broadcast, watch};
 
 use super::{
     PipelineError, PipelineOptions, ServedDocument, Tenant,
@@ -53,6 +56,13 @@ pub struct Shared {
     /// Appends hold it for reading; an erasure holds it for writing, so that no event comes between what it looks at
     /// and what it deletes.
     pub gate: RwLock<()>,
+    /// Something new is in the outbox.
+    pub deliver: Notify,
+    /// Held while a case is changed, and while a webhook is.
+    pub changing: tokio::sync::Mutex<()>,
+    pub webhooks_changing: Mutex<()>,
+    /// The last day whose digests are written, by tenant.
+    pub digests: Mutex<HashMap<Tenant, Date>>,
 }
 
 impl Shared {
@@ -73,6 +83,10 @@ impl Shared {
             admitting: AtomicBool::new(true),
             stalled: Mutex::default(),
             gate: RwLock::default(),
+            deliver: Notify::new(),
+            changing: Default::default(),
+            webhooks_changing: Mutex::default(),
+            digests: Mutex::default(),
             store,
             options,
         })

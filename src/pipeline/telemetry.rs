@@ -16,6 +16,14 @@ pub const REFOLDS: &str = "hearken_refolds_total";
 pub const UNSCORED: &str = "hearken_texts_unscored_total";
 /// Times the pipeline had to wait and try again, for its models or its store.
 pub const RETRIES: &str = "hearken_pipeline_retries_total";
+/// Alerts raised, by `rule`.
+pub const ALERTS: &str = "hearken_alerts_total";
+/// Attempts to deliver one, by `outcome`: `delivered`, `retried`, `dead`, `gone`.
+pub const DELIVERIES: &str = "hearken_webhook_deliveries_total";
+/// Deliveries that wait.
+pub const OUTBOX: &str = "hearken_outbox_pending";
+/// Age of the oldest alert that waits, in seconds.
+pub const OUTBOX_AGE: &str = "hearken_outbox_oldest_seconds";
 
 /// Describes every metric and registers it at zero.
 pub fn describe() {
@@ -33,5 +41,17 @@ pub fn describe() {
     for name in [APPLIED, DOCUMENTS, REFOLDS, UNSCORED, RETRIES] {
         metrics::counter!(name).increment(0);
     }
-    metrics::gauge!(BACKLOG).set(0.0);
+    metrics::describe_counter!(ALERTS, "Alerts raised, by rule");
+    metrics::describe_counter!(DELIVERIES, "Attempts to deliver an alert, by outcome");
+    metrics::describe_gauge!(OUTBOX, "Deliveries that wait");
+    metrics::describe_gauge!(OUTBOX_AGE, metrics::Unit::Seconds, "Age of the oldest alert that waits");
+    for rule in crate::insight::alerts::Rule::ALL {
+        metrics::counter!(ALERTS, "rule" => rule.name()).increment(0);
+    }
+    for outcome in ["delivered", "retried", "dead", "gone"] {
+        metrics::counter!(DELIVERIES, "outcome" => outcome).increment(0);
+    }
+    for gauge in [BACKLOG, OUTBOX, OUTBOX_AGE] {
+        metrics::gauge!(gauge).set(0.0);
+    }
 }

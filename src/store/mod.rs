@@ -14,7 +14,10 @@ use crate::{
     pipeline::{Setting, Tenant},
 };
 
+pub mod outbox;
 pub mod sqlite;
+
+pub use outbox::*;
 
 /// An event to be written.
 #[derive(Clone, Debug)]
@@ -118,6 +121,12 @@ pub struct Commit {
     pub removed: Vec<TenantRecord>,
     /// Dirty marks that this commit has dealt with, as [`Store::dirty`] gave them.
     pub clean: Vec<DirtyMark>,
+    /// What the step raises; one that is known already stays as it is.
+    pub alerts: Vec<NewAlert>,
+    /// The actions of records whose actions have changed.
+    pub actions: Vec<RecordActions>,
+    /// Events that the step itself adds to the log.
+    pub opened: Vec<NewEvent>,
 }
 
 /// A record that must be folded anew, since an event of it is gone. The ticket tells a mark from a later one for the
@@ -263,6 +272,9 @@ pub trait Store: Send + Sync + 'static {
     /// Removes what deleted rows left in files: in the write-ahead log, and in unused parts of pages. Reads the whole
     /// store.
     fn scrub(&self) -> Result<(), StoreError>;
+
+    /// Alerts, webhooks and actions.
+    fn outbox(&self) -> &dyn Outbox;
 
     /// Writes a consistent copy while others go on reading and writing.
     fn backup(&self, path: &Path) -> Result<(), StoreError>;

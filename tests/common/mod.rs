@@ -3,6 +3,8 @@
 
 #![allow(dead_code)] // each test file uses a part
 
+pub mod receiver;
+
 #[path = "../engine_pack/mod.rs"]
 pub mod engine_pack;
 
@@ -21,7 +23,7 @@ use hearken::{
         AppState, metrics, router,
         server::{Door, serve},
     },
-    pipeline::{Pipeline, PipelineOptions},
+    pipeline::Pipeline,
     store,
 };
 use reqwest::{Method, RequestBuilder, Response};
@@ -55,13 +57,7 @@ impl Server {
         engine_options.queue_tokens_max = config.limits.queue_tokens_max;
         let engine = Engine::open(&engine_options).unwrap();
         let store = store::open(&config.store).unwrap();
-        let options = PipelineOptions {
-            backlog_events_max: config.limits.backlog_events_max,
-            page_items_max: config.limits.page_items_max,
-            settings_phrases_max: config.limits.settings_phrases_max,
-            ..PipelineOptions::default()
-        };
-        let pipeline = Pipeline::start(store, engine.clone(), options).unwrap();
+        let pipeline = Pipeline::start(store, engine.clone(), config.pipeline_options()).unwrap();
         let state = AppState::new(engine, pipeline, config);
 
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, ops::Range, path::Path};
 use hearken::engine::{
     Engine, EngineOptions, Lane, ScoreOptions, Tasks,
     batch::PackedBatch,
-    cpu::{Arithmetic, CpuExecutor},
+    cpu::{CpuExecutor, Precision},
     executor::HeadId,
     heads,
     spec::EncoderSpec,
@@ -262,7 +262,7 @@ impl Bare {
     }
 
     /// 0 threads mean one per core.
-    pub fn executor(&self, arithmetic: Arithmetic, threads: usize) -> CpuExecutor {
+    pub fn executor(&self, arithmetic: Precision, threads: usize) -> CpuExecutor {
         let spec = EncoderSpec::from_config(&self.config).unwrap();
         let checkpoint = Checkpoint::open(&self.folder.path().join("model.safetensors"), "bert.").unwrap();
         let weights: Vec<_> = heads::heads(&self.config, &spec, &checkpoint)

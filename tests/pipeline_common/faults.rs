@@ -115,6 +115,9 @@ impl<F: Fault> Store for Faulty<F> {
     fn settings(&self) -> Result<Vec<(Tenant, String, Setting)>, StoreError> {
         self.inner.settings()
     }
+    fn outbox(&self) -> &dyn Outbox {
+        self.inner.outbox()
+    }
     fn backup(&self, path: &Path) -> Result<(), StoreError> {
         self.inner.backup(path)
     }

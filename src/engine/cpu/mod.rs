@@ -1,26 +1,27 @@
-//! The executor for CPUs: packed tokens, weights packed once, f32 or int8 products.
+//! The executor for CPUs: packed tokens, weights packed once, products in f32, bf16 or int8.
 //!
-//! A batch is cut into blocks of rows that stay in a core's cache through a whole layer: gather attention's output,
-//! project, add and normalise, feed forward, add and normalise, and the next layer's queries, keys and values. Only
-//! attention looks across rows, so a layer has two meeting points for the threads.
+//! A batch is cut into groups of whole sequences, and a group goes through all layers on one thread: it never waits for
+//! another thread, and its rows stay in that core's cache. What is multiplied is in the `hearken-kernels` crate.
 
-mod attention;
-mod linear;
+mod groups;
+mod layer;
 mod scratch;
-mod vector;
 
 use std::ops::Range;
 
+use hearken_kernels::{
+    attention::{Heads, Part},
+    cpu::{self, Bf16, Int8},
+    dense::{Arithmetic, Dense, Output, ProductError},
+    vector::activation::Tanh,
+};
 use rayon::prelude::*;
-use rten_simd::{SimdOp, SimdUnaryOp};
-
-pub use linear::Arithmetic;
+use rten_simd::SimdUnaryOp;
 
 use self::{
-    attention::HeadLayout,
-    linear::{Kernels, Linear},
-    scratch::{AttentionScratch, BatchScratch, Pool, RowScratch, sized},
-    vector::{AddNorm, Tanh},
+    groups::{Group, groups},
+    layer::{Layer, Norm, Projected},
+    scratch::{BatchScratch, GroupScratch, Pool, RowScratch},
 };
 use super::{
     batch::PackedBatch,
@@ -31,26 +32,35 @@ use super::{
     weights::{Checkpoint, Table, WORD_EMBEDDINGS},
 };
 
-/// Rows of a block: a multiple of the matrix kernels' tiles (6 and 8 rows), small enough that a block's widest values
-/// (1,536 columns in the default pack: 440 KB) stay in the second-level cache.
-const BLOCK_ROWS_MAX: usize = 72;
-/// Below this a block costs more in reading weights than it gains in parallel rows; the matrix kernels then share out
-/// columns instead.
-const BLOCK_ROWS_MIN: usize = 24;
-/// Rows of a full tile of most matrix kernels.
-const TILE_ROWS: usize = 6;
+/// Rows of a group or block: many enough that reading a layer's weights (7 MB of int8 in XLM-R base) is a small part of its
+/// time, few enough that what a product reads and writes (786 KB each there) stays in a core's second-level cache.
+const ROWS_MAX: usize = 256;
+/// Fewer rows than this are not worth waking another thread for.
+const ROWS_MIN: usize = 32;
+/// Rows of a tile: blocks of whole ones waste nothing.
+const TILE_ROWS: usize = 16;
+
+/// The numbers that layers multiply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Precision {
+    F32,
+    Bf16,
+    Int8,
+}
 
 pub struct CpuExecutor {
     spec: EncoderSpec,
-    arithmetic: Arithmetic,
+    precision: Precision,
+    kernel: String,
+    /// Attention multiplies in bf16 where layers do not multiply in f32 and the CPU can.
+    attention: Option<Bf16>,
     threads: rayon::ThreadPool,
-    kernels: Kernels,
     embeddings: Embeddings,
     layers: Vec<Layer>,
     heads: Vec<Head>,
     batches: Pool<BatchScratch>,
+    groups: Pool<GroupScratch>,
     rows: Pool<RowScratch>,
-    attention: Pool<AttentionScratch>,
 }
 
 struct Embeddings {
@@ -61,33 +71,22 @@ struct Embeddings {
     norm: Norm,
 }
 
-struct Norm {
-    gain: Vec<f32>,
-    bias: Vec<f32>,
-    epsilon: f32,
-}
-
-struct Layer {
-    qkv: Linear,
-    attention_out: Linear,
-    attention_norm: Norm,
-    up: Linear,
-    down: Linear,
-    norm: Norm,
-}
-
 struct Head {
-    dense: Option<Linear>,
-    out: Linear,
+    dense: Option<Dense>,
+    out: Dense,
+}
+
+pub(super) fn product_error(error: ProductError) -> ExecutorError {
+    ExecutorError::Product(error.0)
 }
 
 impl CpuExecutor {
-    /// Packs a checkpoint's weights. `threads` is 0 for one per core.
+    /// Packs a checkpoint's weights. `threads` is 0 for one per core. bf16 where [`Self::has_bf16`] says no is an error.
     pub fn new(
         spec: &EncoderSpec,
         checkpoint: &Checkpoint,
         heads: &[HeadWeights],
-        arithmetic: Arithmetic,
+        precision: Precision,
         threads: usize,
     ) -> Result<Self, ModelError> {
         let threads = rayon::ThreadPoolBuilder::new()
@@ -95,7 +94,16 @@ impl CpuExecutor {
             .thread_name(|i| format!("forward-{i}"))
             .build()
             .map_err(|e| ModelError::Executor(format!("threads: {e}")))?;
-        let kernels = Kernels::new();
+        let (arithmetic, kernel) = match precision {
+            Precision::F32 => (Arithmetic::F32, cpu::f32_name()),
+            Precision::Int8 => (Arithmetic::Int8(Int8::best()), Int8::best().name()),
+            Precision::Bf16 => {
+                let kernel = Bf16::best()
+                    .ok_or_else(|| ModelError::Executor("this processor has no bf16 arithmetic".into()))?;
+                (Arithmetic::Bf16(kernel), kernel.name())
+            }
+        };
+        let attention = if precision == Precision::F32 { None } else { Bf16::best() };
         let hidden = spec.hidden;
         let embeddings = Embeddings {
             words: checkpoint.table(WORD_EMBEDDINGS, [spec.vocabulary, hidden])?,
@@ -107,34 +115,39 @@ impl CpuExecutor {
         let layers = threads.install(|| {
             (0..spec.layers)
                 .into_par_iter()
-                .map(|i| Layer::read(spec, checkpoint, &kernels, arithmetic, i))
+                .map(|i| Layer::read(spec, checkpoint, arithmetic, i))
                 .collect::<Result<Vec<_>, _>>()
         })?;
-        let heads = heads
-            .iter()
-            .map(|head| Head {
-                // Heads are a small part of the work: they stay in f32.
-                dense: head.dense.as_ref().map(|d| Linear::new(&kernels, Arithmetic::F32, d)),
-                out: Linear::new(&kernels, Arithmetic::F32, &head.out),
-            })
-            .collect();
+        // Heads are a small part of the work: they stay in f32.
+        let dense = |layer: &Affine| Dense::new(Arithmetic::F32, &layer.weight, &layer.bias);
+        let heads =
+            heads.iter().map(|head| Head { dense: head.dense.as_ref().map(dense), out: dense(&head.out) });
         Ok(Self {
             spec: spec.clone(),
-            arithmetic,
+            precision,
+            kernel: match attention {
+                Some(attention) => format!("{kernel}, attention {}", attention.name()),
+                None => kernel.into(),
+            },
+            attention,
             threads,
-            kernels,
             embeddings,
             layers,
-            heads,
+            heads: heads.collect(),
             batches: Pool::new(),
+            groups: Pool::new(),
             rows: Pool::new(),
-            attention: Pool::new(),
         })
     }
 
-    /// Whether this CPU multiplies bytes faster than floats: it has dot-product instructions for them.
-    pub fn has_fast_int8() -> bool {
-        !Kernels::new().int8.may_saturate()
+    /// Whether this CPU can multiply in bf16.
+    pub fn has_bf16() -> bool {
+        Bf16::best().is_some()
+    }
+
+    /// Whether bf16 is faster than f32 here.
+    pub fn has_fast_bf16() -> bool {
+        Bf16::best().is_some_and(Bf16::pays)
     }
 
     fn check(&self, batch: &PackedBatch) -> Result<(), ExecutorError> {
@@ -148,68 +161,74 @@ impl CpuExecutor {
         }
     }
 
-    fn head_layout(&self) -> HeadLayout {
-        HeadLayout { heads: self.spec.heads, width: self.spec.head_width() }
-    }
-
-    /// Rows of a block, so that blocks are of one size and every thread gets as many as the others.
-    fn block_rows(&self, rows: usize) -> usize {
-        let threads = rayon::current_num_threads();
-        let blocks = threads * rows.div_ceil(BLOCK_ROWS_MAX * threads).max(1);
-        rows.div_ceil(blocks).next_multiple_of(TILE_ROWS).max(BLOCK_ROWS_MIN)
-    }
-
     /// Fills `scratch.hidden` with the hidden states of the last layer.
     fn forward(&self, batch: &PackedBatch, scratch: &mut BatchScratch) -> Result<(), ExecutorError> {
-        let (tokens, hidden_size) = (batch.tokens(), self.spec.hidden);
-        let hidden = sized(&mut scratch.hidden, tokens * hidden_size);
-        let qkv = sized(&mut scratch.qkv, tokens * 3 * hidden_size);
-        let context = sized(&mut scratch.context, tokens * hidden_size);
-        let block = self.block_rows(tokens);
-        let sequences = attention::sequence_of_rows(batch);
-        let layout = self.head_layout();
-
-        hidden
-            .par_chunks_mut(block * hidden_size)
-            .zip(qkv.par_chunks_mut(block * 3 * hidden_size))
-            .enumerate()
-            .try_for_each(|(i, (hidden, qkv))| {
-                self.embed(batch, i * block, hidden);
-                match self.layers.first() {
-                    Some(first) => {
-                        self.rows.with(|s| first.qkv.apply(&self.kernels, hidden, qkv, None, &mut s.integer))
-                    }
-                    None => Ok(()),
+        let width = self.spec.hidden;
+        let hidden = scratch.hidden.sized(batch.tokens() * width);
+        let threads = self.threads.current_num_threads();
+        let groups = groups(batch, threads, ROWS_MAX);
+        match &groups[..] {
+            // On the thread that asks: handing it over would take longer than a short text's work.
+            [group] if group.rows.len() < 2 * ROWS_MIN || threads == 1 => {
+                self.through_layers(batch, group, hidden, 1)
+            }
+            [group] => self.threads.install(|| self.through_layers(batch, group, hidden, threads)),
+            _ => {
+                let mut parts = Vec::with_capacity(groups.len());
+                let mut rest = hidden;
+                for group in &groups {
+                    let (part, after) = rest.split_at_mut(group.rows.len() * width);
+                    rest = after;
+                    parts.push((group, part));
                 }
-            })?;
-        for (n, layer) in self.layers.iter().enumerate() {
-            attention::attend(&self.kernels, layout, batch, qkv, context, &self.attention)?;
-            let (context, next) = (&*context, self.layers.get(n + 1));
-            hidden
-                .par_chunks_mut(block * hidden_size)
-                .zip(qkv.par_chunks_mut(block * 3 * hidden_size))
-                .enumerate()
-                .try_for_each(|(i, (hidden, qkv))| {
-                    self.rows.with(|s| {
-                        let RowScratch { narrow, wide, integer } = s;
-                        // Each buffer is written whole before it is read.
-                        let gathered = sized(wide, hidden.len());
-                        attention::gather(layout, &sequences, context, i * block, gathered);
-                        let update = sized(narrow, hidden.len());
-                        layer.attention_out.apply(&self.kernels, gathered, update, None, integer)?;
-                        layer.attention_norm.add_norm(hidden, Some(update));
-                        let inner = sized(wide, hidden.len() / hidden_size * self.spec.intermediate);
-                        layer.up.apply(&self.kernels, hidden, inner, Some(self.spec.activation), integer)?;
-                        layer.down.apply(&self.kernels, inner, update, None, integer)?;
-                        layer.norm.add_norm(hidden, Some(update));
-                        match next {
-                            Some(next) => next.qkv.apply(&self.kernels, hidden, qkv, None, integer),
-                            None => Ok(()),
-                        }
-                    })
-                })?;
+                self.threads.install(|| {
+                    parts
+                        .into_par_iter()
+                        .with_max_len(1)
+                        .try_for_each(|(group, hidden)| self.through_layers(batch, group, hidden, 1))
+                })
+            }
         }
-        Ok(())
+    }
+
+    /// Brings a group of sequences through all layers; `hidden` is its rows.
+    fn through_layers(
+        &self,
+        batch: &PackedBatch,
+        group: &Group,
+        hidden: &mut [f32],
+        threads: usize,
+    ) -> Result<(), ExecutorError> {
+        let (rows, width) = (group.rows.len(), self.spec.hidden);
+        if rows == 0 {
+            return Ok(());
+        }
+        let heads = Heads { count: self.spec.heads, width: self.spec.head_width() };
+        let parts = parts(batch, group, if threads > 1 { ROWS_MIN } else { usize::MAX });
+        let block = block_rows(rows, threads);
+        self.groups.with(|scratch| {
+            let GroupScratch { qkv, qkv_bf16, context } = scratch;
+            let mut qkv = Projected::sized(self.attention, rows, width, qkv, qkv_bf16);
+            let context = context.sized(rows * width);
+            self.embed(batch, group.rows.start, hidden);
+            for layer in &self.layers {
+                each(
+                    threads,
+                    qkv.blocks(block, 3 * width).zip(hidden.chunks(block * width)),
+                    |(qkv, hidden)| self.rows.with(|s| layer.project(hidden, qkv, s)),
+                )?;
+                each(threads, attended(&parts, context, width), |(part, context)| {
+                    self.rows.with(|s| qkv.attend(heads, part, context, s));
+                    Ok(())
+                })?;
+                each(
+                    threads,
+                    hidden.chunks_mut(block * width).zip(context.chunks(block * width)),
+                    |(hidden, context)| self.rows.with(|s| layer.after_attention(hidden, context, s)),
+                )?;
+            }
+            Ok(())
+        })
     }
 
     fn embed(&self, batch: &PackedBatch, first_row: usize, hidden: &mut [f32]) {
@@ -222,48 +241,107 @@ impl CpuExecutor {
             self.embeddings.positions.add_to(position * width..(position + 1) * width, row);
             self.embeddings.token_types.add_to(0..width, row);
         }
-        self.embeddings.norm.add_norm(hidden, None);
+        self.embeddings.norm.apply(hidden);
     }
 
     /// Logits of a head for rows of hidden states: rows x labels.
     fn logits(&self, head: &Head, rows: &[f32], out: &mut [f32]) -> Result<(), ExecutorError> {
         let (width, labels) = (self.spec.hidden, head.out.outputs());
-        let block = self.block_rows(rows.len() / width);
-        rows.par_chunks(block * width).zip(out.par_chunks_mut(block * labels)).try_for_each(|(rows, out)| {
+        let threads = self.threads.current_num_threads();
+        let block = block_rows(rows.len() / width, threads);
+        let run = |rows: &[f32], out: &mut [f32]| {
             self.rows.with(|s| {
-                let RowScratch { narrow, integer, .. } = s;
-                match &head.dense {
-                    Some(dense) => {
-                        let inner = sized(narrow, rows.len());
-                        dense.apply(&self.kernels, rows, inner, None, integer)?;
-                        Tanh.map_mut(inner);
-                        head.out.apply(&self.kernels, inner, out, None, integer)
-                    }
-                    None => head.out.apply(&self.kernels, rows, out, None, integer),
+                let RowScratch { wide, operand, dense, .. } = s;
+                operand.prepare(Arithmetic::F32, rows, width);
+                if let Some(first) = &head.dense {
+                    let inner = wide.sized(rows.len());
+                    let to = Output::Store { values: &mut *inner, stride: width };
+                    first.apply(operand, to, None, dense).map_err(product_error)?;
+                    Tanh.map_mut(inner);
+                    operand.prepare(Arithmetic::F32, inner, width);
                 }
+                let output = Output::Store { values: out, stride: labels };
+                head.out.apply(operand, output, None, dense).map_err(product_error)
             })
+        };
+        if rows.len() / width < 2 * ROWS_MIN {
+            return run(rows, out);
+        }
+        self.threads.install(|| {
+            rows.par_chunks(block * width)
+                .zip(out.par_chunks_mut(block * labels))
+                .try_for_each(|(rows, out)| run(rows, out))
         })
     }
 }
 
+/// Runs `f` on each item, on the pool's threads if there is more than one to use.
+fn each<T: Send>(
+    threads: usize,
+    items: impl Iterator<Item = T>,
+    f: impl Fn(T) -> Result<(), ExecutorError> + Sync + Send,
+) -> Result<(), ExecutorError> {
+    if threads == 1 {
+        return items.into_iter().try_for_each(f);
+    }
+    items.collect::<Vec<_>>().into_par_iter().with_max_len(1).try_for_each(f)
+}
+
+/// Rows of a block, so that blocks are of one size and every thread gets as many as the others.
+fn block_rows(rows: usize, threads: usize) -> usize {
+    let blocks = threads * rows.div_ceil(ROWS_MAX * threads).max(1);
+    rows.div_ceil(blocks).next_multiple_of(TILE_ROWS)
+}
+
+/// The sequences of a group, cut into parts of at most `rows_max` rows; rows count from the group's first.
+fn parts(batch: &PackedBatch, group: &Group, rows_max: usize) -> Vec<Part> {
+    let mut parts = Vec::with_capacity(group.sequences.len());
+    for sequence in group.sequences.clone() {
+        let (start, end) = (batch.cu_seqlens[sequence] as usize, batch.cu_seqlens[sequence + 1] as usize);
+        let (first, len) = (start - group.rows.start, end - start);
+        let mut row = 0;
+        while row < len {
+            let next = row.saturating_add(rows_max).min(len);
+            parts.push(Part { first, len, rows: row..next });
+            row = next;
+        }
+    }
+    parts
+}
+
+/// Each part with its rows of `context`.
+fn attended<'a>(
+    parts: &'a [Part],
+    context: &'a mut [f32],
+    width: usize,
+) -> impl Iterator<Item = (&'a Part, &'a mut [f32])> {
+    let mut rest = context;
+    parts.iter().map(move |part| {
+        let (rows, after) = std::mem::take(&mut rest).split_at_mut(part.rows.len() * width);
+        rest = after;
+        (part, rows)
+    })
+}
+
 impl Executor for CpuExecutor {
     fn info(&self) -> ExecutorInfo {
-        let (precision, kernel) = match self.arithmetic {
-            Arithmetic::F32 => ("f32", self.kernels.f32.kernel_name()),
-            Arithmetic::Int8 => ("int8", self.kernels.int8.kernel_name()),
+        let precision = match self.precision {
+            Precision::F32 => "f32",
+            Precision::Bf16 => "bf16",
+            Precision::Int8 => "int8",
         };
         ExecutorInfo {
             device: "cpu".into(),
             precision,
             threads: self.threads.current_num_threads(),
-            kernel: kernel.into(),
+            kernel: self.kernel.clone(),
         }
     }
 
     fn encode(&self, batch: &PackedBatch) -> Result<Box<dyn Encoded + '_>, ExecutorError> {
         self.check(batch)?;
         let mut scratch = self.batches.take();
-        let outcome = self.threads.install(|| self.forward(batch, &mut scratch));
+        let outcome = self.forward(batch, &mut scratch);
         let encoded = CpuEncoded { executor: self, rows: batch.tokens(), scratch };
         outcome.map(|()| Box::new(encoded) as Box<dyn Encoded + '_>)
     }
@@ -287,16 +365,13 @@ impl Encoded for CpuEncoded<'_> {
         let head = &executor.heads[head.0];
         let labels = head.out.outputs();
         let mut logits = vec![0.0; rows.iter().map(Range::len).sum::<usize>() * labels];
-        let mut parts = Vec::with_capacity(rows.len());
         let mut rest = &mut logits[..];
-        for range in rows {
+        // Neighbouring ranges go together: few products of many rows instead of many of few.
+        for range in joined(rows) {
             let (out, after) = rest.split_at_mut(range.len() * labels);
             rest = after;
-            parts.push((&self.hidden()[range.start * width..range.end * width], out));
+            executor.logits(head, &self.hidden()[range.start * width..range.end * width], out)?;
         }
-        executor
-            .threads
-            .install(|| parts.into_par_iter().try_for_each(|(rows, out)| executor.logits(head, rows, out)))?;
         Ok(logits)
     }
 
@@ -304,17 +379,15 @@ impl Encoded for CpuEncoded<'_> {
         let (executor, width) = (self.executor, self.executor.spec.hidden);
         let head = &executor.heads[head.0];
         let mut logits = vec![0.0; spans.len() * head.out.outputs()];
-        executor.threads.install(|| {
-            let mut pooled = vec![0.0; spans.len() * width];
-            pooled.par_chunks_mut(width).zip(spans).for_each(|(mean, span)| {
-                for row in self.hidden()[span.start * width..span.end * width].chunks_exact(width) {
-                    mean.iter_mut().zip(row).for_each(|(m, x)| *m += x);
-                }
-                let count = span.len() as f32;
-                mean.iter_mut().for_each(|m| *m /= count);
-            });
-            executor.logits(head, &pooled, &mut logits)
-        })?;
+        let mut pooled = vec![0.0; spans.len() * width];
+        for (mean, span) in pooled.chunks_exact_mut(width).zip(spans) {
+            for row in self.hidden()[span.start * width..span.end * width].chunks_exact(width) {
+                mean.iter_mut().zip(row).for_each(|(m, x)| *m += x);
+            }
+            let count = span.len() as f32;
+            mean.iter_mut().for_each(|m| *m /= count);
+        }
+        executor.logits(head, &pooled, &mut logits)?;
         Ok(logits)
     }
 }
@@ -325,53 +398,14 @@ impl Drop for CpuEncoded<'_> {
     }
 }
 
-impl Norm {
-    fn read(spec: &EncoderSpec, checkpoint: &Checkpoint, name: &str) -> Result<Self, ModelError> {
-        // Checkpoints converted from early TensorFlow ones say gamma and beta.
-        let (gain, bias) =
-            if checkpoint.has(&format!("{name}.weight")) { ("weight", "bias") } else { ("gamma", "beta") };
-        Ok(Self {
-            gain: checkpoint.values(&format!("{name}.{gain}"), &[spec.hidden])?,
-            bias: checkpoint.values(&format!("{name}.{bias}"), &[spec.hidden])?,
-            epsilon: spec.norm_epsilon,
-        })
-    }
-
-    fn add_norm(&self, rows: &mut [f32], residual: Option<&[f32]>) {
-        AddNorm { rows, residual, gain: &self.gain, bias: &self.bias, epsilon: self.epsilon }.dispatch();
-    }
-}
-
-impl Layer {
-    fn read(
-        spec: &EncoderSpec,
-        checkpoint: &Checkpoint,
-        kernels: &Kernels,
-        arithmetic: Arithmetic,
-        index: usize,
-    ) -> Result<Self, ModelError> {
-        let prefix = format!("encoder.layer.{index}");
-        let affine = |name: &str, outputs: usize, inputs: usize| -> Result<Affine, ModelError> {
-            Ok(Affine {
-                weight: checkpoint.values(&format!("{prefix}.{name}.weight"), &[outputs, inputs])?,
-                bias: checkpoint.values(&format!("{prefix}.{name}.bias"), &[outputs])?,
-            })
-        };
-        let linear = |layer: &Affine| Linear::new(kernels, arithmetic, layer);
-        let (hidden, intermediate) = (spec.hidden, spec.intermediate);
-        let mut qkv = affine("attention.self.query", hidden, hidden)?;
-        for name in ["attention.self.key", "attention.self.value"] {
-            let part = affine(name, hidden, hidden)?;
-            qkv.weight.extend(part.weight);
-            qkv.bias.extend(part.bias);
+/// Ranges of which each begins where the one before ends become one.
+fn joined(ranges: &[Range<usize>]) -> Vec<Range<usize>> {
+    let mut joined: Vec<Range<usize>> = Vec::with_capacity(ranges.len());
+    for range in ranges {
+        match joined.last_mut() {
+            Some(last) if last.end == range.start => last.end = range.end,
+            _ => joined.push(range.clone()),
         }
-        Ok(Self {
-            qkv: linear(&qkv),
-            attention_out: linear(&affine("attention.output.dense", hidden, hidden)?),
-            attention_norm: Norm::read(spec, checkpoint, &format!("{prefix}.attention.output.LayerNorm"))?,
-            up: linear(&affine("intermediate.dense", intermediate, hidden)?),
-            down: linear(&affine("output.dense", hidden, intermediate)?),
-            norm: Norm::read(spec, checkpoint, &format!("{prefix}.output.LayerNorm"))?,
-        })
     }
+    joined
 }

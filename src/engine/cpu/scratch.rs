@@ -2,6 +2,12 @@
 
 use std::sync::{Mutex, PoisonError};
 
+use hearken_kernels::{
+    attention::AttentionScratch,
+    dense::{DenseScratch, Operand},
+    memory::Aligned,
+};
+
 /// Buffers that are handed out and taken back; there are never more than were in use at once.
 pub struct Pool<T> {
     free: Mutex<Vec<T>>,
@@ -34,46 +40,30 @@ impl<T: Default> Pool<T> {
     }
 }
 
-/// The first `len` items of a buffer that grows when it must. What they hold is left over from earlier use.
-pub fn sized<T: Copy + Default>(buffer: &mut Vec<T>, len: usize) -> &mut [T] {
-    if buffer.len() < len {
-        buffer.resize(len, T::default());
-    }
-    &mut buffer[..len]
-}
-
-/// What an int8 product needs beside its input and output.
-#[derive(Default)]
-pub struct IntegerScratch {
-    pub quantised: Vec<u8>,
-    pub scales: Vec<f32>,
-    pub zeros: Vec<u8>,
-    pub sums: Vec<i32>,
-}
-
-/// What a block of rows needs on its way through a layer.
+/// What some rows need on their way through a layer.
 #[derive(Default)]
 pub struct RowScratch {
-    pub narrow: Vec<f32>,
-    pub wide: Vec<f32>,
-    pub integer: IntegerScratch,
+    /// rows x some of the columns between the products of a feed-forward block
+    pub wide: Aligned<f32>,
+    pub operand: Operand,
+    pub wide_operand: Operand,
+    pub dense: DenseScratch,
+    pub attention: AttentionScratch,
 }
 
-/// What one attention head of one sequence needs.
+/// What a group of sequences needs on its way through the layers.
 #[derive(Default)]
-pub struct AttentionScratch {
-    pub scores: Vec<f32>,
-    pub inverse_sums: Vec<f32>,
-    pub mixed: Vec<f32>,
+pub struct GroupScratch {
+    /// rows x 3 hidden: query, key and value side by side, in the numbers that attention multiplies.
+    pub qkv: Aligned<f32>,
+    pub qkv_bf16: Aligned<u16>,
+    /// rows x hidden
+    pub context: Aligned<f32>,
 }
 
 /// What a batch needs as long as its hidden states are read.
 #[derive(Default)]
 pub struct BatchScratch {
     /// tokens x hidden
-    pub hidden: Vec<f32>,
-    /// tokens x 3 hidden: query, key and value side by side
-    pub qkv: Vec<f32>,
-    /// tokens x hidden, by sequence, then by attention head
-    pub context: Vec<f32>,
+    pub hidden: Aligned<f32>,
 }

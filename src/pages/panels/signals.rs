@@ -29,6 +29,9 @@ pub fn signals(subject: &Subject) -> Markup {
     )
 }
 
+/// Alert rules that open cases of their own; other cases belong to a label.
+const RULES: [&str; 4] = ["competitor_mentioned", "turned_negative", "critical_feedback", "watch_hit"];
+
 pub fn actions(subject: &Subject) -> Markup {
     let actions = &subject.document.actions;
     panel(
@@ -51,9 +54,17 @@ pub fn actions(subject: &Subject) -> Markup {
                             @for action in actions {
                                 tr {
                                     th scope="row" { (show::capital(&show::words(&action.kind))) br;
-                                        a .small href=(subject.evidence("labels", &action.label)) { (alarms::name(&action.label)) } }
+                                        @if RULES.contains(&&*action.label) {
+                                            span .small { (show::capital(&show::words(&action.label))) }
+                                        } @else {
+                                            a .small href=(subject.evidence("labels", &action.label)) { (alarms::name(&action.label)) }
+                                        }
+                                        @if let Some(note) = &action.note { br; span .small { (theirs(note)) } } }
                                     td { (show::words(&action.state)) }
-                                    td { @if let Some(team) = &action.owner_team { (theirs(team)) } @else { "–" } }
+                                    td {
+                                        @if let Some(team) = &action.owner_team { (theirs(team)) } @else { "–" }
+                                        @if let Some(person) = &action.assignee { br; span .small { (theirs(person)) } }
+                                    }
                                     td .nowrap { @if let Some(at) = action.due_at { (show::day(at)) } @else { "–" } }
                                     td .nowrap { @if let Some(at) = action.customer_told_at { (show::day(at)) } @else { "–" } }
                                 }

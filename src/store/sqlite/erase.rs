@@ -59,6 +59,7 @@ pub fn erase(connection: &mut Connection, erasure: &Erasure) -> Result<Option<Er
                 ))?
                 .execute(params![&*tenant.0, record.module, record.id])?;
         }
+        super::outbox::erase(&transaction, tenant, record)?;
         shared.remove(record);
     }
     let ticket = writer::next_ticket(&transaction)?;

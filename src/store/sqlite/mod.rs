@@ -6,6 +6,7 @@
 
 mod erase;
 mod gaps;
+mod outbox;
 mod reader;
 mod schema;
 mod writer;
@@ -173,6 +174,10 @@ impl Store for SqliteStore {
         readers.scrubs += 1;
         readers.idle.clear();
         Ok(())
+    }
+
+    fn outbox(&self) -> &dyn Outbox {
+        self
     }
 
     fn backup(&self, path: &Path) -> Result<(), StoreError> {

@@ -33,7 +33,7 @@ fn log_row(row: &Row) -> rusqlite::Result<LogRow> {
     })
 }
 
-fn time(row: &Row, column: usize) -> rusqlite::Result<Timestamp> {
+pub fn time(row: &Row, column: usize) -> rusqlite::Result<Timestamp> {
     let text: String = row.get(column)?;
     text.parse().map_err(|e: jiff::Error| {
         rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, Box::new(e))

@@ -6,10 +6,11 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::StoreError;
 
-/// Grows by one with every change of the tables.
-const SCHEMA: i64 = 1;
+/// The steps that make the tables, in order; a file's `user_version` says how many it has gone. A step that was released
+/// never changes: what the tables need more is a step of its own.
+const STEPS: &[&str] = &[LOG_TABLES, super::outbox::TABLES];
 
-const TABLES: &str = "
+const LOG_TABLES: &str = "
 -- Surviving events. A position is never given twice.
 CREATE TABLE events (
   position INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -70,15 +71,17 @@ pub fn open_writer(path: &Path) -> Result<Connection, StoreError> {
     let mut connection = Connection::open(path).map_err(open)?;
     prepare(&connection).map_err(open)?;
     // Before the first change: a database of another program is left as it is.
-    let fresh = is_fresh(&connection, path)?;
+    let gone = steps_gone(&connection, path)?;
     connection.pragma_update(None, "journal_mode", "WAL").map_err(open)?;
     connection.pragma_update(None, "synchronous", "FULL").map_err(open)?;
     connection.pragma_update(None, "secure_delete", "ON").map_err(open)?;
-    if fresh {
+    if gone < STEPS.len() {
         let transaction = connection.transaction().map_err(open)?;
-        transaction.execute_batch(TABLES)?;
+        for step in &STEPS[gone..] {
+            transaction.execute_batch(step)?;
+        }
         transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
-        transaction.pragma_update(None, "user_version", SCHEMA)?;
+        transaction.pragma_update(None, "user_version", STEPS.len() as i64)?;
         transaction.commit()?;
     }
     Ok(connection)
@@ -100,15 +103,37 @@ fn prepare(connection: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Whether the tables are still to be made. Refuses what another program or a newer hearken wrote.
-fn is_fresh(connection: &Connection, path: &Path) -> Result<bool, StoreError> {
+/// How many of [`STEPS`] a file has gone. Refuses what another program or a newer hearken wrote.
+fn steps_gone(connection: &Connection, path: &Path) -> Result<usize, StoreError> {
     let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     let application: i64 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
     let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_master", [], |row| row.get(0))?;
-    match (application, found) {
-        (APPLICATION_ID, SCHEMA) => Ok(false),
-        (APPLICATION_ID, _) => Err(StoreError::Newer { found, known: SCHEMA }),
-        (0, 0) if tables == 0 => Ok(true),
+    match (application, usize::try_from(found)) {
+        (APPLICATION_ID, Ok(gone)) if gone <= STEPS.len() => Ok(gone),
+        (APPLICATION_ID, _) => Err(StoreError::Newer { found, known: STEPS.len() as i64 }),
+        (0, Ok(0)) if tables == 0 => Ok(0),
         _ => Err(StoreError::Foreign(path.display().to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_of_an_older_version_goes_the_steps_that_it_lacks() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("old.db");
+        let old = Connection::open(&path).unwrap();
+        old.execute_batch(LOG_TABLES).unwrap();
+        old.execute("INSERT INTO settings VALUES ('t', 'modules', 1, '{}')", []).unwrap();
+        old.pragma_update(None, "application_id", APPLICATION_ID).unwrap();
+        old.pragma_update(None, "user_version", 1).unwrap();
+        drop(old);
+        let count =
+            |sql: &str| -> i64 { open_writer(&path).unwrap().query_row(sql, [], |row| row.get(0)).unwrap() };
+        assert_eq!(count("SELECT count(*) FROM settings"), 1);
+        assert_eq!(count("SELECT count(*) FROM deliveries"), 0);
+        assert_eq!(count("SELECT user_version FROM pragma_user_version"), STEPS.len() as i64);
     }
 }

@@ -285,6 +285,11 @@ pub fn commit(connection: &mut Connection, commit: &Commit) -> Result<(), StoreE
     for mark in &commit.clean {
         transaction.prepare_cached("DELETE FROM dirty WHERE ticket = ?1")?.execute([mark.ticket as i64])?;
     }
+    for alert in &commit.alerts {
+        super::outbox::put_alert(&transaction, alert)?;
+    }
+    super::outbox::put_actions(&transaction, &commit.actions)?;
+    append_batch(&transaction, &commit.opened)?;
     if let Some(applied) = commit.applied {
         transaction
             .prepare_cached("UPDATE counters SET value = ?1 WHERE name = 'applied'")?
