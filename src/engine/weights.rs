@@ -4,7 +4,7 @@
 
 use std::{fs::File, ops::Range, path::Path};
 
-use half::{bf16, f16};
+use half::{bf16, f16, slice::HalfFloatSliceExt};
 use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensors, tensor::Metadata};
 
@@ -115,12 +115,12 @@ fn unsupported(dtype: Dtype) -> String {
 }
 
 impl Table {
-    /// Adds the values at `range` to `row`.
-    pub fn add_to(&self, range: Range<usize>, row: &mut [f32]) {
+    /// Copies the values at `range` to `row`.
+    pub fn copy_to(&self, range: Range<usize>, row: &mut [f32]) {
         match self {
-            Table::F32(values) => row.iter_mut().zip(&values[range]).for_each(|(x, v)| *x += v),
-            Table::F16(values) => row.iter_mut().zip(&values[range]).for_each(|(x, v)| *x += v.to_f32()),
-            Table::Bf16(values) => row.iter_mut().zip(&values[range]).for_each(|(x, v)| *x += v.to_f32()),
+            Table::F32(values) => row.copy_from_slice(&values[range]),
+            Table::F16(values) => values[range].convert_to_f32_slice(row),
+            Table::Bf16(values) => values[range].convert_to_f32_slice(row),
         }
     }
 }
@@ -167,9 +167,9 @@ mod tests {
         assert_eq!(c.values(WORD_EMBEDDINGS, &[1, 2]).unwrap(), [1.5, -2.0]);
         assert_eq!(c.values("b", &[2]).unwrap(), [0.25, 3.0]);
         assert_eq!(c.values_exactly("bert.f", &[2]).unwrap(), [7.0, 8.0]);
-        let mut row = [1.0, 1.0];
-        c.table(WORD_EMBEDDINGS, [1, 2]).unwrap().add_to(0..2, &mut row);
-        assert_eq!(row, [2.5, -1.0]);
+        let mut row = [0.0, 0.0];
+        c.table(WORD_EMBEDDINGS, [1, 2]).unwrap().copy_to(0..2, &mut row);
+        assert_eq!(row, [1.5, -2.0]);
     }
 
     #[test]

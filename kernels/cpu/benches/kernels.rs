@@ -7,6 +7,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use hearken_kernels::{
     cpu::{Bf16, Int8},
     dense::{Arithmetic, Dense, DenseScratch, Operand, Output},
+    memory::Aligned,
     vector::{activation::Activation, norm::NormRows, quantise::QuantiseRows, softmax::Exponentials},
 };
 use rten_simd::SimdOp;
@@ -35,7 +36,7 @@ fn products(c: &mut Criterion) {
             let x = wave(rows * inputs);
             for (name, arithmetic) in &arithmetics {
                 let dense = Dense::new(*arithmetic, &weight, &bias);
-                let mut out = vec![0.0; rows * outputs];
+                let mut out: Aligned<f32> = Aligned::zeroed(rows * outputs);
                 let (mut operand, mut scratch) = (Operand::default(), DenseScratch::default());
                 group.bench_function(name, |b| {
                     b.iter(|| {

@@ -1,4 +1,7 @@
 //! Which instructions this processor has for each kind of product.
+//!
+//! `HEARKEN_MAX_CPU_ISA` in the environment keeps the newest ones from being used, to see what another processor would do:
+//! `avx512` leaves out AMX tiles, `avx2` leaves out AVX-512 dot products too.
 
 use std::sync::OnceLock;
 
@@ -102,7 +105,14 @@ struct Found {
 
 fn found() -> Found {
     static FOUND: OnceLock<Found> = OnceLock::new();
-    *FOUND.get_or_init(look)
+    *FOUND.get_or_init(|| {
+        let found = look();
+        match std::env::var("HEARKEN_MAX_CPU_ISA").as_deref() {
+            Ok("avx512") => Found { amx_int8: false, amx_bf16: false, ..found },
+            Ok("avx2") => Found { avx2: found.avx2, ..Found::default() },
+            _ => found,
+        }
+    })
 }
 
 #[cfg(not(target_arch = "x86_64"))]

@@ -9,7 +9,7 @@ use rten_tensor::NdTensorView;
 pub use crate::operand::{Operand, bf16_bits};
 use crate::{
     cpu::{Bf16, Int8},
-    finish::{Block as Finish, Into, Scaling, finish},
+    finish::{Block as Finish, Int8Scales, Into, Scaling, finish},
     memory::Aligned,
     operand::{Form, to_bf16},
     product::{AHEAD_BYTES, STRIPE_ROWS, Step, Sums},
@@ -317,12 +317,12 @@ impl<A: SimdUnaryOp<f32>> Run<'_, A> {
     ) {
         let columns = COLUMNS.min(self.dense.outputs - column);
         let scaling = match &self.dense.weights {
-            Weights::Int8 { column_scales, column_sums, .. } => Scaling::Int8 {
-                row_scales: &self.x.scales[row..row + rows],
+            Weights::Int8 { column_scales, column_sums, .. } => Scaling::Int8(Int8Scales {
+                rows: &self.x.scales[row..row + rows],
                 row_shifts: &self.x.shifts[row..row + rows],
-                column_scales: &column_scales[column..column + COLUMNS],
+                columns: &column_scales[column..column + COLUMNS],
                 column_sums: &column_sums[column..column + COLUMNS],
-            },
+            }),
             _ => Scaling::None,
         };
         let block = |out: *mut f32, out_stride: usize, into: Into| Finish {

@@ -65,9 +65,8 @@ pub struct CpuExecutor {
 
 struct Embeddings {
     words: Table,
-    positions: Table,
-    /// Only the first type is used: texts are scored one at a time.
-    token_types: Table,
+    /// positions x hidden, each with the first token type added: texts are scored one at a time.
+    positions: Vec<f32>,
     norm: Norm,
 }
 
@@ -105,11 +104,16 @@ impl CpuExecutor {
         };
         let attention = if precision == Precision::F32 { None } else { Bf16::best() };
         let hidden = spec.hidden;
+        let mut positions =
+            checkpoint.values("embeddings.position_embeddings.weight", &[spec.positions, hidden])?;
+        let token_types =
+            checkpoint.values("embeddings.token_type_embeddings.weight", &[spec.token_types, hidden])?;
+        for position in positions.chunks_exact_mut(hidden) {
+            position.iter_mut().zip(&token_types).for_each(|(p, t)| *p += t);
+        }
         let embeddings = Embeddings {
             words: checkpoint.table(WORD_EMBEDDINGS, [spec.vocabulary, hidden])?,
-            positions: checkpoint.table("embeddings.position_embeddings.weight", [spec.positions, hidden])?,
-            token_types: checkpoint
-                .table("embeddings.token_type_embeddings.weight", [spec.token_types, hidden])?,
+            positions,
             norm: Norm::read(spec, checkpoint, "embeddings.LayerNorm")?,
         };
         let layers = threads.install(|| {
@@ -236,10 +240,9 @@ impl CpuExecutor {
         for (i, row) in hidden.chunks_exact_mut(width).enumerate() {
             let id = batch.ids[first_row + i] as usize;
             let position = batch.positions[first_row + i] as usize + self.spec.position_offset;
-            row.fill(0.0);
-            self.embeddings.words.add_to(id * width..(id + 1) * width, row);
-            self.embeddings.positions.add_to(position * width..(position + 1) * width, row);
-            self.embeddings.token_types.add_to(0..width, row);
+            self.embeddings.words.copy_to(id * width..(id + 1) * width, row);
+            let position = &self.embeddings.positions[position * width..(position + 1) * width];
+            row.iter_mut().zip(position).for_each(|(x, p)| *x += p);
         }
         self.embeddings.norm.apply(hidden);
     }

@@ -1,6 +1,6 @@
 //! Rows whose width is no multiple of a vector.
 
-use rten_simd::{Isa, ops::BitOps};
+use rten_simd::{Isa, Simd, ops::BitOps};
 
 /// Loads a vector at `at`; lanes beyond the end are zero.
 #[inline(always)]
@@ -55,3 +55,20 @@ macro_rules! strips {
     }};
 }
 pub(crate) use strips;
+
+/// The largest lane; anything where one is not a number.
+#[inline(always)]
+pub fn largest<I: Isa>(x: I::F32) -> f32 {
+    // No vector has more lanes.
+    let mut lanes = [f32::NEG_INFINITY; 16];
+    lanes.iter_mut().zip(x.to_array()).for_each(|(to, x)| *to = x);
+    // By halves, and unlike `f32::max` one instruction each.
+    let mut n = lanes.len();
+    while n > 1 {
+        n /= 2;
+        for i in 0..n {
+            lanes[i] = if lanes[i] > lanes[i + n] { lanes[i] } else { lanes[i + n] };
+        }
+    }
+    lanes[0]
+}

@@ -5,7 +5,7 @@ use rten_simd::{
     ops::{BitOps, FloatOps, NarrowSaturate, NumOps},
 };
 
-use super::lanes::{ACCUMULATORS, load, strips};
+use super::lanes::{ACCUMULATORS, largest, load, strips};
 
 /// Quantises each row of `width` values to a byte each: `x = scale * q + shift`.
 ///
@@ -42,9 +42,10 @@ impl SimdOp for QuantiseRows<'_> {
             });
             let low = ops.min(ops.min(low[0], low[1]), ops.min(low[2], low[3]));
             let high = ops.max(ops.max(high[0], high[1]), ops.max(high[2], high[3]));
-            let low = low.to_array().into_iter().fold(0.0, f32::min);
-            let high = high.to_array().into_iter().fold(0.0, f32::max);
+            let low = -largest::<I>(ops.neg(low));
+            let high = largest::<I>(high);
             let poison = ops.sum(ops.add(ops.add(poison[0], poison[1]), ops.add(poison[2], poison[3])));
+            // Values that are not numbers may have got into neither; `poison` tells of them.
             let step = ((high - low) / LEVEL_MAX).max(f32::MIN_POSITIVE);
             let inverse = 1.0 / step;
             let zero = (-low * inverse).round_ties_even().clamp(0.0, LEVEL_MAX);

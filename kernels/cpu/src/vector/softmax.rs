@@ -1,13 +1,13 @@
 //! The exponentials of a softmax.
 
 use rten_simd::{
-    Isa, Simd, SimdOp,
+    Isa, SimdOp,
     ops::{BitOps, NumOps},
 };
 
 use super::{
     exp::exp_nonpositive,
-    lanes::{ACCUMULATORS, load, store, strips},
+    lanes::{ACCUMULATORS, largest, load, store, strips},
 };
 
 /// Turns each row of `width` scores into `exp(score - max)` and notes one over the row's sum.
@@ -33,7 +33,7 @@ impl SimdOp for Exponentials<'_> {
                 max[i] = ops.max(max[i], x);
             });
             let max = ops.max(ops.max(max[0], max[1]), ops.max(max[2], max[3]));
-            let max = ops.splat(max.to_array().into_iter().fold(f32::NEG_INFINITY, f32::max));
+            let max = ops.splat(largest::<I>(max));
             let mut sums = [ops.zero(); ACCUMULATORS];
             strips!(width, lanes, |i, at, filled| {
                 let e = exp_nonpositive(isa, ops.sub(load(isa, row, at), max));
