@@ -1,19 +1,29 @@
 //! Products and element-wise work on one core, in the shapes of XLM-R base and of a small encoder.
 //!
-//! A product is bound by multiplications (see `peak` in the output of `hearken models check`); everything else by reading and
-//! writing the first- and second-level caches.
+//! `cargo bench -p hearken-kernels`. A product is bound by multiplications, whose peak the first group measures in loops
+//! that touch nothing but registers; everything else by reading and writing the first- and second-level caches.
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use hearken_kernels::{
     cpu::{Bf16, Int8},
     dense::{Arithmetic, Dense, DenseScratch, Operand, Output},
     memory::Aligned,
+    peak::Peak,
     vector::{activation::Activation, norm::NormRows, quantise::QuantiseRows, softmax::Exponentials},
 };
 use rten_simd::SimdOp;
 
 fn wave(n: usize) -> Vec<f32> {
     (0..n).map(|i| (i as f32 * 0.7).sin()).collect()
+}
+
+fn peaks(c: &mut Criterion) {
+    const TURNS: u64 = 10_000;
+    let mut group = c.benchmark_group("peak");
+    for peak in Peak::available() {
+        group.throughput(Throughput::Elements(TURNS * peak.operations));
+        group.bench_function(peak.name, |b| b.iter(|| peak.run(TURNS)));
+    }
 }
 
 fn products(c: &mut Criterion) {
@@ -79,5 +89,5 @@ fn rows(c: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, products, rows);
+criterion_group!(benches, peaks, products, rows);
 criterion_main!(benches);

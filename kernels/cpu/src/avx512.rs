@@ -94,8 +94,8 @@ unsafe fn multiply_int8(sum: __m512i, x: __m512i, b: __m512i) -> __m512i {
 #[target_feature(enable = "avx512f,avx512bf16")]
 unsafe fn multiply_bf16(sum: __m512, x: __m512i, b: __m512i) -> __m512 {
     // SAFETY: both are 512 bits without further meaning.
-    let (x, b): (__m512bh, __m512bh) = unsafe { (std::mem::transmute(x), std::mem::transmute(b)) };
-    _mm512_dpbf16_ps(sum, x, b)
+    let halves = |x: __m512i| unsafe { std::mem::transmute::<__m512i, __m512bh>(x) };
+    _mm512_dpbf16_ps(sum, halves(x), halves(b))
 }
 
 blocks!(
@@ -135,7 +135,7 @@ pub unsafe fn convert_bf16(x: &[f32], to: *mut u16) {
             let from = x.as_ptr().add(at);
             let low = _mm512_maskz_loadu_ps(mask as u16, from);
             let high = _mm512_maskz_loadu_ps((mask >> 16) as u16, from.wrapping_add(16));
-            let halves: __m512i = std::mem::transmute(_mm512_cvtne2ps_pbh(high, low));
+            let halves = std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low));
             _mm512_mask_storeu_epi16(to.add(at).cast(), mask, halves);
         }
         at += 32;

@@ -22,6 +22,7 @@ pub mod dense;
 mod finish;
 pub mod memory;
 mod operand;
+pub mod peak;
 mod product;
 mod simd_f32;
 pub mod tile;

@@ -7,71 +7,68 @@ use rten_simd::{
 
 use crate::tile::COLUMNS;
 
-/// A block of up to 32 rows; see [`crate::product`].
+/// Rows of numbers that lie apart, times a panel.
+pub struct Rows {
+    /// `rows` rows of `inner` numbers.
+    pub a: *const f32,
+    /// Numbers from one row to the next.
+    pub a_stride: usize,
+    pub rows: usize,
+    /// `inner` rows of 32 numbers.
+    pub panel: *const f32,
+    pub inner: usize,
+    /// `rows` rows of 32 sums.
+    pub c: *mut f32,
+    /// Numbers from one row to the next.
+    pub c_stride: usize,
+}
+
+/// Multiplies rows as they are, for matrices that are not worth packing.
 ///
 /// # Safety
 ///
-/// `a` must have `rows` rows of `inner` numbers, `a_stride` numbers apart; `panel` `inner` rows of 32; `c` `rows` rows of
-/// 32, `c_stride` numbers apart.
+/// What [`Rows`] says must hold.
 #[inline(always)]
-pub unsafe fn block<I: Isa>(
-    isa: I,
-    a: *const f32,
-    a_stride: usize,
-    rows: usize,
-    panel: *const f32,
-    inner: usize,
-    c: *mut f32,
-    c_stride: usize,
-) {
+pub unsafe fn block<I: Isa>(isa: I, of: &Rows) {
     let lanes = isa.f32().len();
     let mut row = 0;
-    while row < rows {
-        let (a, c) = (a.wrapping_add(row * a_stride), c.wrapping_add(row * c_stride));
-        let left = rows - row;
+    while row < of.rows {
         // As many sums as the registers hold beside two or four vectors of B: 32 of 16 lanes, 16 of 8, 32 of 4.
         // SAFETY: as the caller promises, from this row on; the column parts lie within the panel's 32.
         row += unsafe {
-            match (lanes, left) {
-                (16, 12..) => part::<I, 12, 2>(isa, a, a_stride, panel, inner, c, c_stride),
-                (16, 8..) => part::<I, 8, 2>(isa, a, a_stride, panel, inner, c, c_stride),
-                (16, 4..) => part::<I, 4, 2>(isa, a, a_stride, panel, inner, c, c_stride),
-                (16, 2..) => part::<I, 2, 2>(isa, a, a_stride, panel, inner, c, c_stride),
-                (16, _) => part::<I, 1, 2>(isa, a, a_stride, panel, inner, c, c_stride),
-                (8, 6..) => part::<I, 6, 2>(isa, a, a_stride, panel, inner, c, c_stride),
-                (8, 4..) => part::<I, 4, 2>(isa, a, a_stride, panel, inner, c, c_stride),
-                (8, 2..) => part::<I, 2, 4>(isa, a, a_stride, panel, inner, c, c_stride),
-                (8, _) => part::<I, 1, 4>(isa, a, a_stride, panel, inner, c, c_stride),
-                (_, 6..) => part::<I, 6, 4>(isa, a, a_stride, panel, inner, c, c_stride),
-                (_, 2..) => part::<I, 2, 4>(isa, a, a_stride, panel, inner, c, c_stride),
-                _ => part::<I, 1, 4>(isa, a, a_stride, panel, inner, c, c_stride),
+            match (lanes, of.rows - row) {
+                (16, 12..) => part::<I, 12, 2>(isa, of, row),
+                (16, 8..) => part::<I, 8, 2>(isa, of, row),
+                (16, 4..) => part::<I, 4, 2>(isa, of, row),
+                (16, 2..) => part::<I, 2, 2>(isa, of, row),
+                (16, _) => part::<I, 1, 2>(isa, of, row),
+                (8, 6..) => part::<I, 6, 2>(isa, of, row),
+                (8, 4..) => part::<I, 4, 2>(isa, of, row),
+                (8, 2..) => part::<I, 2, 4>(isa, of, row),
+                (8, _) => part::<I, 1, 4>(isa, of, row),
+                (_, 6..) => part::<I, 6, 4>(isa, of, row),
+                (_, 2..) => part::<I, 2, 4>(isa, of, row),
+                _ => part::<I, 1, 4>(isa, of, row),
             }
         };
     }
 }
 
-/// `R` rows times all columns, `V` vectors of columns at a time; returns `R`.
+/// `R` rows from `row` on times all columns, `V` vectors of columns at a time; returns `R`.
 #[inline(always)]
-unsafe fn part<I: Isa, const R: usize, const V: usize>(
-    isa: I,
-    a: *const f32,
-    a_stride: usize,
-    panel: *const f32,
-    inner: usize,
-    c: *mut f32,
-    c_stride: usize,
-) -> usize {
+unsafe fn part<I: Isa, const R: usize, const V: usize>(isa: I, of: &Rows, row: usize) -> usize {
     let ops = isa.f32();
     let lanes = ops.len();
+    let (a, c) = (of.a.wrapping_add(row * of.a_stride), of.c.wrapping_add(row * of.c_stride));
     for first in (0..COLUMNS).step_by(V * lanes) {
         let mut sums = [[ops.zero(); V]; R];
-        let mut b = panel.wrapping_add(first);
-        for k in 0..inner {
+        let mut b = of.panel.wrapping_add(first);
+        for k in 0..of.inner {
             // SAFETY: row `k` of the panel and of A, as the caller promises.
             unsafe {
                 let right: [I::F32; V] = std::array::from_fn(|v| ops.load_ptr(b.wrapping_add(v * lanes)));
                 for (r, sums) in sums.iter_mut().enumerate() {
-                    let x = ops.splat(*a.wrapping_add(r * a_stride + k));
+                    let x = ops.splat(*a.wrapping_add(r * of.a_stride + k));
                     for (sum, right) in sums.iter_mut().zip(right) {
                         *sum = ops.mul_add(x, right, *sum);
                     }
@@ -82,7 +79,7 @@ unsafe fn part<I: Isa, const R: usize, const V: usize>(
         for (r, sums) in sums.into_iter().enumerate() {
             for (v, sum) in sums.into_iter().enumerate() {
                 // SAFETY: within row `r` of C.
-                unsafe { ops.store_ptr(sum, c.wrapping_add(r * c_stride + first + v * lanes)) };
+                unsafe { ops.store_ptr(sum, c.wrapping_add(r * of.c_stride + first + v * lanes)) };
             }
         }
     }

@@ -177,7 +177,8 @@ fn not_a_number_spreads_over_its_row_and_no_further() {
 
 #[test]
 fn rounding_to_bf16_is_to_the_nearest_even() {
-    for (x, bits) in [(1.0f32, 0x3f80), (1.00390625, 0x3f80), (1.01171875, 0x3f82), (-2.0, 0xc000), (0.0, 0)]
+    for (x, bits) in
+        [(1.0f32, 0x3f80), (1.0 + 1.0 / 256.0, 0x3f80), (1.0 + 3.0 / 256.0, 0x3f82), (-2.0, 0xc000), (0.0, 0)]
     {
         assert_eq!(bf16_bits(x), bits, "{x}");
     }

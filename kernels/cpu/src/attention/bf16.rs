@@ -173,7 +173,7 @@ mod x86 {
                     _mm512_maskz_mov_ps(mask(at), exp_nonpositive(x))
                 };
                 let (low, high) = (e(at), e(at + 16));
-                let halves: __m512i = std::mem::transmute(_mm512_cvtne2ps_pbh(high, low));
+                let halves = std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low));
                 _mm512_storeu_si512(weights.add(at).cast(), halves);
                 // The sum is over what is multiplied, so that weights add up to 1.
                 let halves_shifted = _mm512_cvtepu16_epi32(_mm512_castsi512_si256(halves));
@@ -211,7 +211,7 @@ mod x86 {
             }
         }
         // The second tile of the last panel, where the keys end in the first.
-        if len % COLUMNS != 0 && len % COLUMNS <= 16 {
+        if (1..=16).contains(&(len % COLUMNS)) {
             for group in 0..groups {
                 // SAFETY: within the last panel.
                 unsafe {

@@ -64,21 +64,18 @@ impl SimdOp for Attend<'_> {
                 let rows = ROWS.min(part.rows.end - row);
                 let queries = sequence[row * stride + head * width..].as_ptr();
                 for column in (0..len).step_by(COLUMNS) {
+                    let product = simd_f32::Rows {
+                        a: queries,
+                        a_stride: stride,
+                        rows,
+                        panel: keys[column * width..].as_ptr(),
+                        inner: width,
+                        c: scores[column..].as_mut_ptr(),
+                        c_stride: padded,
+                    };
                     // SAFETY: `rows` rows of queries lie `stride` apart within the sequence; `keys` has this panel, and
                     // `scores` 32 rows of `padded` numbers.
-                    unsafe {
-                        let to = scores.as_mut_ptr().add(column);
-                        simd_f32::block(
-                            isa,
-                            queries,
-                            stride,
-                            rows,
-                            keys[column * width..].as_ptr(),
-                            width,
-                            to,
-                            padded,
-                        );
-                    }
+                    unsafe { simd_f32::block(isa, &product) };
                 }
                 // Rows are as wide as the sequence; what lies behind is not read.
                 scale_rows(isa, &mut scores[..rows * padded], heads.scale());
@@ -90,11 +87,17 @@ impl SimdOp for Attend<'_> {
                 }
                 for column in (0..width).step_by(COLUMNS) {
                     let mixed = block.as_mut_ptr().cast::<f32>();
+                    let product = simd_f32::Rows {
+                        a: scores.as_ptr(),
+                        a_stride: padded,
+                        rows,
+                        panel: values[column * len..].as_ptr(),
+                        inner: len,
+                        c: mixed,
+                        c_stride: COLUMNS,
+                    };
                     // SAFETY: `scores` has `rows` rows of `len` weights, `values` this panel, `block` 32 x 32 sums.
-                    unsafe {
-                        let panel = values[column * len..].as_ptr();
-                        simd_f32::block(isa, scores.as_ptr(), padded, rows, panel, len, mixed, COLUMNS);
-                    }
+                    unsafe { simd_f32::block(isa, &product) };
                     let columns = COLUMNS.min(width - column);
                     for (r, inverse_sum) in inverse_sums.iter().enumerate().take(rows) {
                         let at = (row - part.rows.start + r) * hidden + head * width + column;
