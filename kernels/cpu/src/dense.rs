@@ -348,11 +348,13 @@ impl<A: SimdUnaryOp<f32>> Run<'_, A> {
                     finish(isa, &block(out, *stride, Into::Add), &self.activation);
                 }
                 Output::Bf16 { values, stride } => {
-                    let mut results = [0.0f32; STRIPE_ROWS * COLUMNS];
-                    finish(isa, &block(results.as_mut_ptr(), COLUMNS, Into::Store), &self.activation);
+                    // In the place of the sums, or where they would be had `rten-gemm` not made them.
+                    let results = self.sums.as_mut_ptr().cast::<f32>();
+                    finish(isa, &block(results, COLUMNS, Into::Store), &self.activation);
                     let to = &mut values[row * *stride + column..];
-                    for (r, results) in results.chunks_exact(COLUMNS).enumerate().take(rows) {
-                        to_bf16(&results[..columns], &mut to[r * *stride..][..columns]);
+                    for r in 0..rows {
+                        let results = std::slice::from_raw_parts(results.add(r * COLUMNS), columns);
+                        to_bf16(results, &mut to[r * *stride..][..columns]);
                     }
                 }
             }
