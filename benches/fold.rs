@@ -67,6 +67,7 @@ fn interaction(i: usize) -> Entry {
                 Sentence { start: 0, end: first.len() as u32 - 1, sentiment: sentiment.clone() },
                 Sentence { start: first.len() as u32, end, sentiment },
             ],
+            emotion: None,
         }),
         models: ModelRevisions::from([("sentiment".into(), "sha256:0".into())]),
     }

@@ -101,6 +101,7 @@ impl Canned {
             keyphrases: Some(vec![phrase("connection"), phrase("phone")]),
             sentences: vec![Sentence { start: 0, end: TEXT.len() as u32, sentiment: sentiment.clone() }],
             sentiment: Some(sentiment),
+            emotion: None,
         })
     }
 }
@@ -194,7 +195,7 @@ fn read(criterion: &mut Criterion) {
     group.bench_function("through the pipeline", |bencher| {
         bencher.iter(|| runtime.block_on(pipeline.document(&tenant, &next(), &query)).unwrap().unwrap());
     });
-    let query = ViewQuery { window: Some("30d".into()), as_of: None };
+    let query = ViewQuery { window: Some("30d".into()), ..ViewQuery::default() };
     group.bench_function("another window", |bencher| {
         bencher.iter(|| runtime.block_on(pipeline.document(&tenant, &next(), &query)).unwrap().unwrap());
     });

@@ -28,6 +28,25 @@ pub enum Intent {
     Other,
 }
 
+/// What a customer feels, finer than [`Sentiment`].
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Emotion {
+    Neutral,
+    Frustration,
+    Anger,
+    Joy,
+    Disappointment,
+    Gratitude,
+    Trust,
+    Anxiety,
+    Enthusiasm,
+    Confusion,
+    Sadness,
+}
+
 /// A closed set of labels, in the order in which probabilities are stored.
 pub trait Label: Copy + Eq + std::fmt::Debug + 'static {
     const ALL: &'static [Self];
@@ -60,6 +79,37 @@ impl Label for Intent {
             Self::Purchase => "purchase",
             Self::Request => "request",
             Self::Other => "other",
+        }
+    }
+}
+
+impl Label for Emotion {
+    const ALL: &'static [Self] = &[
+        Self::Neutral,
+        Self::Frustration,
+        Self::Anger,
+        Self::Joy,
+        Self::Disappointment,
+        Self::Gratitude,
+        Self::Trust,
+        Self::Anxiety,
+        Self::Enthusiasm,
+        Self::Confusion,
+        Self::Sadness,
+    ];
+    fn name(self) -> &'static str {
+        match self {
+            Self::Neutral => "neutral",
+            Self::Frustration => "frustration",
+            Self::Anger => "anger",
+            Self::Joy => "joy",
+            Self::Disappointment => "disappointment",
+            Self::Gratitude => "gratitude",
+            Self::Trust => "trust",
+            Self::Anxiety => "anxiety",
+            Self::Enthusiasm => "enthusiasm",
+            Self::Confusion => "confusion",
+            Self::Sadness => "sadness",
         }
     }
 }
@@ -139,4 +189,7 @@ pub struct Scores {
     pub keyphrases: Option<Vec<Keyphrase>>,
     #[serde(default)]
     pub sentences: Vec<Sentence>,
+    /// Absent in what was stored before models named emotions, and left out where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub emotion: Option<Classified<Emotion>>,
 }

@@ -35,6 +35,7 @@ async fn scores_every_task_and_keeps_one_bad_text_to_itself() {
         assert!((sentiment.probabilities.iter().sum::<f32>() - 1.0).abs() < 2e-3);
         assert_eq!(scores.intent.as_ref().unwrap().probabilities.len(), 4);
         assert!(scores.keyphrases.is_some() && !scores.truncated && scores.tokens > 0);
+        assert!(scores.emotion.is_some());
     }
     assert_eq!(reply.results[0].as_ref().unwrap().sentences.len(), 2);
     assert_eq!(reply.results[2].as_ref().unwrap().language.as_deref(), Some("zh"));
@@ -46,10 +47,11 @@ async fn scores_every_task_and_keeps_one_bad_text_to_itself() {
 #[tokio::test]
 async fn only_what_is_asked_for_is_answered() {
     let engine = engine(1);
-    let tasks = Tasks { sentiment: false, intent: true, keyphrases: false };
+    let tasks = Tasks { sentiment: false, intent: true, keyphrases: false, emotion: false };
     let reply = engine.score(vec!["I".into()], ScoreOptions { tasks, ..interactive() }).await.unwrap();
     let scores = reply.results[0].as_ref().unwrap();
     assert!(scores.intent.is_some() && scores.sentiment.is_none() && scores.keyphrases.is_none());
+    assert!(scores.emotion.is_none());
     assert!(scores.sentences.is_empty());
     assert_eq!(reply.models.keys().copied().collect::<Vec<_>>(), ["intent"]);
     assert!(engine.score(Vec::new(), interactive()).await.unwrap().results.is_empty());

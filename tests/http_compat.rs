@@ -40,7 +40,7 @@ async fn what_runs_is_told_to_clients_and_operators() {
     let models = server.json("/v1/models").await;
     let slots: Vec<_> =
         models["items"].as_array().unwrap().iter().map(|m| m["slot"].as_str().unwrap()).collect();
-    assert_eq!(slots, ["intent", "keyphrases", "sentiment"]);
+    assert_eq!(slots, ["emotion", "intent", "keyphrases", "sentiment"]);
     assert_eq!(server.get("/health").await.status(), 200);
 }
 

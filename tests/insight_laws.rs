@@ -16,8 +16,8 @@ use hearken::insight::identity::Identity;
 use hearken::insight::render::{View, document};
 use hearken::insight::settings::Settings;
 use hearken::insight::summary::Summary;
-use hearken::scores::{Intent, Label, Sentiment};
-use insight_story::{NOW, event, fold, key, scores};
+use hearken::scores::{Emotion, Intent, Label, Sentiment};
+use insight_story::{NOW, classified, event, fold, key, scores};
 use jiff::Timestamp;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -63,7 +63,14 @@ fn views() -> Vec<View> {
     ]
     .into_iter()
     .map(|(window, as_of)| View::parse(window, as_of, NOW.parse().unwrap()).unwrap())
+    .chain(std::iter::once(tokyo()))
     .collect()
+}
+
+/// Days of another part of the world.
+fn tokyo() -> View {
+    let zone = jiff::tz::TimeZone::get("Asia/Tokyo").unwrap();
+    View::parse_in(Some("40d"), Some("2026-01-20T20:00:00Z"), zone, NOW.parse().unwrap()).unwrap()
 }
 
 /// All documents of all records under all views.
@@ -166,6 +173,9 @@ fn entry((kind, a, b, c, text, id, day): Dice) -> Entry {
         let intent = (c != 5).then(|| Intent::ALL[(a + c) as usize % 4]);
         scored = (b != 7)
             .then(|| scores(text, sentiment, intent, &phrases, &[(0, Sentiment::ALL[c as usize % 3])]));
+        if let Some(scored) = scored.as_mut().filter(|_| c != 6) {
+            scored.emotion = Some(classified(Emotion::ALL[(a + b + c) as usize % 11], 0.7));
+        }
     }
     let models = ModelRevisions::from([("sentiment".into(), format!("sha256:{}", c % 2))]);
     Entry { event, received_at: NOW.parse().unwrap(), scores: scored, models }
@@ -466,34 +476,97 @@ proptest! {
     }
 
     #[test]
-    fn behind_every_number_stand_its_events(entries in history(30)) {
+    fn behind_every_number_stand_its_events(entries in history(30), view in 0..5usize) {
         let settings = settings();
         let (history, identity) = fold(&entries, &settings);
-        let view = View::parse(Some("all"), None, NOW.parse().unwrap()).unwrap();
+        let view = &views()[view];
         for key in records() {
-            let d = document(&key, &history, &identity, &settings, &view);
-            let count = |panel: &str, item: Option<&str>| {
-                let witnesses = behind(&key, &history, &identity, &settings, &view, panel, item).unwrap();
-                witnesses.len() as u64
+            let d = document(&key, &history, &identity, &settings, view);
+            let behind = |panel: &str, item: Option<&str>| {
+                behind(&key, &history, &identity, &settings, view, panel, item).unwrap()
             };
+            for (panel, item, count) in counts(&d) {
+                prop_assert_eq!(behind(panel, item.as_deref()).len() as u64, count, "{} {:?}", panel, item);
+            }
+            for (panel, item, mentions) in mentions(&d) {
+                let spans: usize = behind(panel, Some(&item)).iter().map(|w| w.spans.len()).sum();
+                prop_assert_eq!(spans as u64, mentions, "mentions of {} {:?}", panel, item);
+            }
             for panel in PANELS {
-                count(panel, None);
-            }
-            prop_assert_eq!(count("sentiment", None), d.highlights.total);
-            prop_assert_eq!(count("sentiment", Some("negative")), d.sentiment.distribution.negative);
-            prop_assert_eq!(count("intent", Some("request")), d.intent.distribution.request);
-            for row in &d.keywords.rows {
-                prop_assert_eq!(count("keywords", Some(&row.keyword)), row.responses);
-            }
-            for row in &d.competitors.rows {
-                prop_assert_eq!(count("competitors", Some(&row.competitor)), row.responses);
-            }
-            for label in &d.highlights.labels {
-                prop_assert_eq!(count("labels", Some(&label.id)), label.evidence_total);
-            }
-            for signal in &d.signals {
-                prop_assert_eq!(count("signals", Some(&signal.type_)), signal.evidence_total);
+                behind(panel, None);
             }
         }
     }
+}
+
+/// Every number of a document that counts events, and what asks for its evidence.
+fn counts(d: &Document) -> Vec<(&'static str, Option<String>, u64)> {
+    let mut counts: Vec<(&'static str, Option<String>, u64)> = vec![
+        ("highlights", None, d.highlights.total),
+        ("sentiment", Some("negative".into()), d.sentiment.distribution.negative),
+        ("sentiment", Some("neutral".into()), d.sentiment.distribution.neutral),
+        ("sentiment", Some("positive".into()), d.sentiment.distribution.positive),
+        ("intent", Some("complaint".into()), d.intent.distribution.complaint),
+        ("intent", Some("request".into()), d.intent.distribution.request),
+        ("intent", Some("purchase".into()), d.intent.distribution.purchase),
+        ("intent", Some("other".into()), d.intent.distribution.other),
+        ("conversion", None, d.conversion.responses_before),
+        ("metrics", Some("nps".into()), d.metrics.nps.n + d.metrics.nps.excluded),
+        ("metrics", Some("csat".into()), d.metrics.csat.n + d.metrics.csat.excluded),
+        ("metrics", Some("ces".into()), d.metrics.ces.n + d.metrics.ces.excluded),
+        ("ops", None, d.ops.n),
+    ];
+    let mut add = |panel, item: &str, count| counts.push((panel, Some(item.to_owned()), count));
+    d.emotions.iter().for_each(|(emotion, n)| add("emotions", emotion, *n));
+    d.profile.emotions.iter().for_each(|f| add("emotions", &f.emotion, f.evidence_total));
+    d.sentiment_by_channel.iter().for_each(|c| {
+        add("sentiment_by_channel", &c.channel, c.positive + c.neutral + c.negative);
+    });
+    d.intent_by_channel.iter().for_each(|c| {
+        add("intent_by_channel", &c.channel, c.complaint + c.purchase + c.request + c.other);
+    });
+    d.meta.coverage.behaviour.iter().for_each(|(kind, n)| add("behaviour", kind, *n));
+    d.keywords.rows.iter().for_each(|row| add("keywords", &row.keyword, row.responses));
+    d.competitors.rows.iter().for_each(|row| add("competitors", &row.competitor, row.responses));
+    d.highlights.labels.iter().for_each(|label| add("labels", &label.id, label.evidence_total));
+    d.signals.iter().for_each(|signal| add("signals", &signal.type_, signal.count));
+    d.hypotheses.iter().for_each(|h| add("hypotheses", &h.id, h.sightings));
+    d.predictions.iter().for_each(|p| add("predictions", &p.id, p.evidence_total));
+    d.drivers.iter().for_each(|x| add("drivers", &format!("{}:{}", x.kind, x.theme), x.responses));
+    d.friction.iter().for_each(|x| add("friction", &format!("{}:{}", x.kind, x.place), x.negatives));
+    d.profile.needs.iter().for_each(|need| add("needs", &need.keyword, need.evidence_total));
+    d.profile.opinions.iter().for_each(|x| add("opinions", &x.product, x.evidence_total));
+    d.watch.hits.iter().for_each(|h| add("watch", &format!("{}:{}", h.name, h.phrase), h.evidence_total));
+    d.journey.escalation.iter().for_each(|e| add("journey", &e.thread_id, e.contacts));
+    d.conversion.keywords_before.iter().for_each(|k| add("conversion", &k.keyword, k.evidence_total));
+    for deal in &d.deals {
+        add("deals", &format!("{}:before", deal.deal_id), deal.before.responses);
+        add("deals", &format!("{}:after", deal.deal_id), deal.after.responses);
+        add("deals", &deal.deal_id, deal.before.responses + deal.after.responses);
+    }
+    counts
+}
+
+/// Every number of a document that counts occurrences in texts.
+fn mentions(d: &Document) -> Vec<(&'static str, String, u64)> {
+    let mut mentions = vec![];
+    d.keywords.rows.iter().for_each(|row| mentions.push(("keywords", row.keyword.clone(), row.mentions)));
+    d.profile.needs.iter().for_each(|need| mentions.push(("needs", need.keyword.clone(), need.count)));
+    d.watch.hits.iter().for_each(|h| mentions.push(("watch", format!("{}:{}", h.name, h.phrase), h.count)));
+    for row in &d.competitors.rows {
+        mentions.push(("competitors", row.competitor.clone(), row.mentions));
+        for keyword in &row.keywords {
+            let item = format!("{}:{}", row.competitor, keyword.keyword);
+            mentions.push(("competitors", item, keyword.count));
+        }
+    }
+    for deal in &d.deals {
+        for (side, keywords) in [("before", &deal.before.keywords), ("after", &deal.after.keywords)] {
+            for keyword in keywords {
+                let item = format!("{}:{side}:{}", deal.deal_id, keyword.keyword);
+                mentions.push(("deals", item, keyword.count));
+            }
+        }
+    }
+    mentions
 }

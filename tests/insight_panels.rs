@@ -60,10 +60,13 @@ fn z03_every_key_is_there_in_an_empty_document_in_the_order_of_the_contract() {
             "metrics",
             "emotions",
             "journey",
+            "ops",
             "signals",
             "drivers",
             "friction",
             "profile",
+            "predictions",
+            "hypotheses",
             "actions",
             "watch",
             "links"
@@ -321,8 +324,9 @@ fn k03_a_conversation_that_escalates() {
     .check(json!({"journey": {
         "escalation": [{"thread_id": "T", "contacts": 3, "channels": ["email", "chat", "call"], "net_from": 0.0,
             "net_to": -0.85, "evidence": ["3", "2", "1"]}],
-        "effort": {"contacts_per_response": 3.0, "repeated": 1, "channel_switches": 1},
-        "operations": {"n": 1, "wait_s_mean": 600.0, "resolved_pct": 0.0, "negative_pct_unresolved": 100.0}}}));
+        "effort": {"contacts_per_response": 3.0, "repeated": 1, "channel_switches": 1}},
+        "ops": {"n": 1, "wait_s_mean": 600.0, "resolved_pct": 0.0, "negative_pct_unresolved": 100.0,
+            "when_negative": {"n": 1, "wait_s_mean": 600.0}, "otherwise": {"n": 0, "wait_s_mean": null}}}));
 }
 
 #[test]

@@ -88,6 +88,7 @@ fn full() -> Document {
             mentions: 7,
             responses: 5,
             sentiment: mood(Sentiment::Negative, 0, 1, 6),
+            trend: None,
             evidence: vec!["em-1".into()],
             evidence_total: 5,
         },
@@ -337,7 +338,7 @@ fn words_of_the_customer_have_their_own_direction() {
 
 #[test]
 fn window_switch_marks_the_window_that_is_shown_and_keeps_the_moment() {
-    let view = ViewQuery { window: Some("30d".into()), as_of: Some("2026-03-01T00:00:00Z".into()) };
+    let view = ViewQuery { window: Some("30d".into()), as_of: Some("2026-03-01T00:00:00Z".into()), tz: None };
     let page = record::page(&full(), &view).into_string();
     check(&page);
     let current =

@@ -7,7 +7,7 @@ mod pipeline_common;
 use std::time::Duration;
 
 use futures::StreamExt;
-use hearken::pipeline::{PipelineError, RecordQuery, Tenant, ViewQuery};
+use hearken::pipeline::{EvidenceQuery, InteractionQuery, PipelineError, RecordQuery, Tenant, ViewQuery};
 use pipeline_common::*;
 use serde_json::json;
 
@@ -196,7 +196,7 @@ async fn many_writers_each_find_their_event_in_the_document() {
                     "thread_id": thread, "text": format!("The outage {id}, please.")});
                 let said = event(&id, "interaction.received", 1, data);
                 pipeline.ingest(&TENANT(), vec![said], true).await.unwrap();
-                let query = ViewQuery { window: Some("all".into()), as_of: None };
+                let query = ViewQuery { window: Some("all".into()), ..ViewQuery::default() };
                 let document = pipeline.document(&TENANT(), &key(("contact", "1")), &query).await.unwrap();
                 let text = String::from_utf8(document.unwrap().bytes.to_vec()).unwrap();
                 let total: serde_json::Value = serde_json::from_str(&text).unwrap();
@@ -271,7 +271,7 @@ async fn other_windows_and_moments_are_made_when_asked() {
     ])
     .await;
     let total = |window: Option<&str>, as_of: Option<&str>| {
-        let query = ViewQuery { window: window.map(Into::into), as_of: as_of.map(Into::into) };
+        let query = ViewQuery { window: window.map(Into::into), as_of: as_of.map(Into::into), tz: None };
         let pipeline = rig.pipeline.clone();
         async move {
             let document = pipeline.document(&TENANT(), &key(record), &query).await?.unwrap();
@@ -384,8 +384,8 @@ async fn lists_page_to_their_end() {
     let mut seen = vec![];
     let mut cursor = None;
     loop {
-        let page =
-            rig.pipeline.interactions(&TENANT(), &key(record), cursor.as_deref()).await.unwrap().unwrap();
+        let query = InteractionQuery { cursor, ..InteractionQuery::default() };
+        let page = rig.pipeline.interactions(&TENANT(), &key(record), &query).await.unwrap().unwrap();
         assert!(page.items.len() <= 20);
         seen.extend(page.items);
         cursor = page.next;
@@ -398,15 +398,12 @@ async fn lists_page_to_their_end() {
     let ours = seen.iter().find(|row| row.event.id.id == "out").unwrap();
     assert_eq!((ours.text.as_deref(), ours.scores.as_ref()), (None, None), "only the customer is scored");
 
+    let about = |panel: &str| EvidenceQuery { panel: panel.into(), ..EvidenceQuery::default() };
     let mut found = 0;
     let mut cursor = None;
     loop {
-        let page = rig
-            .pipeline
-            .evidence(&TENANT(), &key(record), "keywords", Some("outage"), cursor.as_deref())
-            .await
-            .unwrap()
-            .unwrap();
+        let query = EvidenceQuery { item: Some("outage".into()), cursor, ..about("keywords") };
+        let page = rig.pipeline.evidence(&TENANT(), &key(record), &query).await.unwrap().unwrap();
         for row in &page.items {
             let text: Vec<char> = row.text.as_ref().unwrap().chars().collect();
             let (start, end) = row.spans[0];
@@ -419,12 +416,12 @@ async fn lists_page_to_their_end() {
         }
     }
     assert_eq!(found, 45);
-    let nobody =
-        rig.pipeline.evidence(&TENANT(), &key(("contact", "x")), "keywords", None, None).await.unwrap();
+    let nobody = rig.pipeline.evidence(&TENANT(), &key(("contact", "x")), &about("keywords")).await.unwrap();
     assert!(nobody.is_none());
-    let error = rig.pipeline.evidence(&TENANT(), &key(record), "colours", None, None).await.unwrap_err();
+    let error = rig.pipeline.evidence(&TENANT(), &key(record), &about("colours")).await.unwrap_err();
     assert!(error.to_string().contains("colours"), "{error}");
-    let error = rig.pipeline.interactions(&TENANT(), &key(record), Some("zz")).await.unwrap_err();
+    let query = InteractionQuery { cursor: Some("zz".into()), ..InteractionQuery::default() };
+    let error = rig.pipeline.interactions(&TENANT(), &key(record), &query).await.unwrap_err();
     assert!(error.to_string().contains("cursor"), "{error}");
     let lines = rig.pipeline.export(&TENANT(), &key(record)).await.unwrap().unwrap();
     assert_eq!(lines.len(), 46);

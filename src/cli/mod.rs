@@ -19,6 +19,7 @@ mod score;
 mod load;
 
 mod backup;
+mod replay;
 mod restore;
 mod verify;
 
@@ -53,6 +54,7 @@ enum Command {
     Models(models::Command),
     Load(load::Arguments),
     Verify(verify::Arguments),
+    Replay(replay::Arguments),
     Backup(backup::Arguments),
     Restore(restore::Arguments),
     /// Print the schema of the HTTP API
@@ -68,6 +70,7 @@ pub fn main() -> ExitCode {
         Command::Models(command) => models::run(command),
         Command::Load(arguments) => load::run(arguments),
         Command::Verify(arguments) => verify::run(arguments),
+        Command::Replay(arguments) => replay::run(arguments),
         Command::Backup(arguments) => backup::run(arguments),
         Command::Restore(arguments) => restore::run(arguments),
         Command::Openapi => openapi::run(),

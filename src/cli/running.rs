@@ -12,7 +12,7 @@ use crate::{
         AppState, metrics, router,
         server::{Door, serve, shut_down},
     },
-    pipeline::Pipeline,
+    pipeline::{Pipeline, PipelineOptions, Scorer},
     store,
 };
 
@@ -75,7 +75,11 @@ fn open(config: Arc<Config>) -> anyhow::Result<(AppState, stores::Lock)> {
     let lock = stores::lock(&config.store)?;
     let store = store::open(&config.store)?;
     let engine = Engine::open(&engine_options(&config)).context("cannot load the models")?;
-    let pipeline = Pipeline::start(store, engine.clone(), config.pipeline_options())?;
+    let options = PipelineOptions {
+        open_model: Arc::new(other_model(engine_options(&config))),
+        ..config.pipeline_options()
+    };
+    let pipeline = Pipeline::start(store, engine.clone(), options)?;
     Ok((AppState::new(engine, pipeline, config), lock))
 }
 
@@ -88,6 +92,20 @@ pub fn engine_options(config: &Config) -> EngineOptions {
         threads: config.threads,
         batch_tokens_max: config.limits.batch_tokens_max,
         queue_tokens_max: config.limits.queue_tokens_max,
+    }
+}
+
+/// Opens the other models of replays, on half of the threads, so that what is served keeps the rest.
+pub fn other_model(
+    options: EngineOptions,
+) -> impl Fn(&std::path::Path) -> Result<Arc<dyn Scorer>, String> + Send + Sync + 'static {
+    move |path| {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = if options.threads == 0 { cores } else { options.threads };
+        let options =
+            EngineOptions { pack: Some(path.to_owned()), threads: threads.div_ceil(2), ..options.clone() };
+        let engine = Engine::open(&options).map_err(|error| error.to_string())?;
+        Ok(Arc::new(engine) as Arc<dyn Scorer>)
     }
 }
 

@@ -47,10 +47,11 @@ pub struct Tasks {
     pub sentiment: bool,
     pub intent: bool,
     pub keyphrases: bool,
+    pub emotion: bool,
 }
 
 impl Tasks {
-    pub const ALL: Tasks = Tasks { sentiment: true, intent: true, keyphrases: true };
+    pub const ALL: Tasks = Tasks { sentiment: true, intent: true, keyphrases: true, emotion: true };
 }
 
 /// Interactive work goes first; bulk work is never starved.

@@ -124,6 +124,7 @@ impl Model {
             ("sentiment", tasks.sentiment && slots.sentiment.is_some()),
             ("intent", tasks.intent && slots.intent.is_some()),
             ("keyphrases", tasks.keyphrases && slots.keyphrases.is_some()),
+            ("emotion", tasks.emotion && slots.emotion.is_some()),
         ]
         .into_iter()
         .filter(|(_, answers)| *answers)

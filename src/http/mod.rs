@@ -24,6 +24,10 @@ pub mod interactions;
 pub mod records;
 pub mod stream;
 
+pub mod replays;
+pub mod segments;
+pub mod table;
+
 pub mod settings;
 
 pub mod actions;
@@ -94,6 +98,8 @@ pub fn router(state: AppState) -> Router {
         .merge(records::routes())
         .merge(interactions::routes())
         .merge(stream::routes())
+        .merge(segments::routes())
+        .merge(replays::routes())
         .merge(settings::routes())
         .merge(actions::routes())
         .merge(webhooks::routes())

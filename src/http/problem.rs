@@ -56,10 +56,14 @@ kinds! {
         "A suggestion goes when its label does; `GET /v1/actions` lists what there is.";
     UNKNOWN_WEBHOOK = 404 "unknown-webhook" "There is no such webhook, or no such delivery of it"
         "`GET /v1/webhooks` lists what there is.";
+    UNKNOWN_REPLAY = 404 "unknown-replay" "There is no such replay"
+        "`GET /v1/replays` lists them.";
     UNKNOWN_SETTING = 404 "unknown-setting" "There is no such setting"
         "`detail` lists the names.";
     METHOD_NOT_ALLOWED = 405 "method-not-allowed" "The route does not take this method"
         "The `Allow` header lists those that it takes.";
+    CONFLICT = 409 "conflict" "The request does not fit the present state"
+        "`detail` says what stands in the way, and what to do about it.";
     VERSION_CONFLICT = 412 "version-conflict" "The document has changed meanwhile"
         "Read it again, repeat the change and send the new `ETag` in `If-Match`.";
     TOO_LARGE = 413 "too-large" "The request is larger than a limit"
@@ -235,6 +239,7 @@ impl From<PipelineError> for Problem {
             PipelineError::Setting { pointer, .. } => Problem::at(INVALID_SETTING, pointer, detail),
             PipelineError::Body { pointer, .. } => Problem::at(INVALID_BODY, pointer, detail),
             PipelineError::Changed { .. } => Problem::new(VERSION_CONFLICT, detail),
+            PipelineError::Conflict(_) => Problem::new(CONFLICT, detail),
             PipelineError::ShuttingDown => Problem::new(SHUTTING_DOWN, detail),
             PipelineError::Store(_) => {
                 tracing::error!(error = %detail, "the store failed");

@@ -4,12 +4,13 @@
 
 use axum::{
     Json as JsonBody, Router,
-    body::Bytes,
+    body::{Body, Bytes},
     extract::State,
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
     routing::{delete, get},
 };
+use futures::StreamExt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -20,6 +21,7 @@ use super::{
     extract::{Path, Query},
     layers::bytes_response,
     problem::{self, Problem, ProblemBody},
+    table::{Csv, Format, cell},
 };
 use crate::{
     insight::event::RecordKey,
@@ -45,6 +47,15 @@ pub struct View {
     /// The document as it was then, RFC 3339.
     #[param(example = "2026-03-02T09:14:07Z")]
     as_of: Option<String>,
+    /// IANA time zone whose days, weeks and months are counted; UTC where absent.
+    #[param(example = "Europe/Berlin")]
+    tz: Option<String>,
+}
+
+impl From<View> for ViewQuery {
+    fn from(view: View) -> ViewQuery {
+        ViewQuery { window: view.window, as_of: view.as_of, tz: view.tz }
+    }
 }
 
 /// The insight document of a record, ready made.
@@ -67,8 +78,7 @@ pub async fn insights(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     require_enabled(&state, &caller.tenant, &key)?;
-    let view = ViewQuery { window: view.window, as_of: view.as_of };
-    let document = state.pipeline.document(&caller.tenant, &key, &view).await?;
+    let document = state.pipeline.document(&caller.tenant, &key, &view.into()).await?;
     Ok(document_response(document.ok_or_else(|| unknown(&key))?, &headers))
 }
 
@@ -123,9 +133,21 @@ pub struct ListParameters {
     module: Option<String>,
     /// Part of the id.
     q: Option<String>,
+    /// `negative`, `neutral` or `positive`: the sign of the net sentiment.
+    #[param(example = "negative")]
+    sentiment: Option<String>,
+    /// Only records whose document names this competitor.
+    competitor: Option<String>,
+    /// Only records whose document has changed since then, RFC 3339.
+    #[param(example = "2026-03-01T00:00:00Z")]
+    updated_since: Option<String>,
     /// The `next` of the page before.
     cursor: Option<String>,
     limit: Option<usize>,
+    /// `json` gives a page; `csv` and `jsonl` give the whole list as a file, or one page of it with `limit`.
+    #[serde(default)]
+    #[param(inline)]
+    format: Format,
 }
 
 /// Part of a list; `next` is the `cursor` that continues it, null at the end.
@@ -161,28 +183,89 @@ impl From<RecordRow> for RecordItem {
     }
 }
 
+/// Refuses a page of no rows or of too many.
+pub fn check_limit(state: &AppState, limit: Option<usize>) -> Result<(), Problem> {
+    let limit_max = state.config.limits.page_items_max;
+    if limit.is_some_and(|limit| limit == 0 || limit > limit_max) {
+        let detail = format!("limit: give 1 to page_items_max = {limit_max}");
+        return Err(Problem::new(problem::INVALID_QUERY, detail));
+    }
+    Ok(())
+}
+
 /// Records, those with the newest activity first.
+///
+/// As a file (`format=csv` or `jsonl`) the list comes whole, read page by page while it is sent.
 #[utoipa::path(get, path = "/v1/records", tag = "records", params(ListParameters),
     responses((status = 200, description = "Part of the list", body = PageBody<RecordItem>)))]
 pub async fn records(
     caller: Caller<scope::InsightsRead>,
     State(state): State<AppState>,
     Query(parameters): Query<ListParameters>,
-) -> Result<JsonBody<PageBody<RecordItem>>, Problem> {
-    let limit_max = state.config.limits.page_items_max;
-    if parameters.limit.is_some_and(|limit| limit == 0 || limit > limit_max) {
-        let detail = format!("limit: give 1 to page_items_max = {limit_max}");
-        return Err(Problem::new(problem::INVALID_QUERY, detail));
-    }
-    let query = RecordQuery {
+) -> Result<Response, Problem> {
+    check_limit(&state, parameters.limit)?;
+    let format = parameters.format;
+    let mut query = RecordQuery {
         label: parameters.label,
         module: parameters.module,
         search: parameters.q,
+        sentiment: parameters.sentiment,
+        competitor: parameters.competitor,
+        updated_since: parameters.updated_since,
         cursor: parameters.cursor,
         limit: parameters.limit,
     };
+    let whole = format != Format::Json && query.limit.is_none();
+    if whole {
+        query.limit = Some(state.config.limits.page_items_max);
+    }
     let page = state.pipeline.records(&caller.tenant, &query).await?;
-    Ok(JsonBody(PageBody { items: page.items.into_iter().map(Into::into).collect(), next: page.next }))
+    if format == Format::Json {
+        let items = page.items.into_iter().map(Into::into).collect();
+        return Ok(JsonBody(PageBody::<RecordItem> { items, next: page.next }).into_response());
+    }
+    let first = written(page.items, format, true)?;
+    let next = page.next.filter(|_| whole).map(|cursor| RecordQuery { cursor: Some(cursor), ..query });
+    let (pipeline, tenant) = (state.pipeline.clone(), caller.tenant.clone());
+    let rest = futures::stream::try_unfold(next, move |query| {
+        let (pipeline, tenant) = (pipeline.clone(), tenant.clone());
+        async move {
+            let Some(query) = query else { return Ok(None) };
+            let page = pipeline.records(&tenant, &query).await.map_err(std::io::Error::other)?;
+            let part = written(page.items, format, false)
+                .map_err(|p| std::io::Error::other(p.detail().to_owned()))?;
+            let next = page.next.map(|cursor| RecordQuery { cursor: Some(cursor), ..query });
+            Ok(Some((Bytes::from(part), next)))
+        }
+    });
+    let begin = futures::stream::iter([Ok::<_, std::io::Error>(Bytes::from(first))]);
+    Ok(bytes_response(format.media_type(), Body::from_stream(begin.chain(rest))))
+}
+
+/// Rows of the list as a part of a file.
+fn written(rows: Vec<RecordRow>, format: Format, first: bool) -> Result<Vec<u8>, Problem> {
+    const HEAD: [&str; 6] = ["module", "id", "labels", "interactions", "net_sentiment", "last_activity_at"];
+    if format == Format::Csv {
+        let mut csv = if first { Csv::new(&HEAD)? } else { Csv::without_head() };
+        for row in rows {
+            csv.row([
+                row.key.module,
+                row.key.id,
+                row.labels.join(" "),
+                row.interactions.to_string(),
+                cell(row.net_sentiment),
+                cell(row.last_activity_at),
+            ])?;
+        }
+        return csv.finish();
+    }
+    let mut lines = Vec::new();
+    for row in rows {
+        serde_json::to_writer(&mut lines, &RecordItem::from(row))
+            .map_err(|error| Problem::new(problem::INTERNAL, error.to_string()))?;
+        lines.push(b'\n');
+    }
+    Ok(lines)
 }
 
 /// Everything that is held on a record, as JSON lines.

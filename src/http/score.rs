@@ -1,4 +1,4 @@
-//! `POST /v1/score`: sentiment, intent and keyphrases of many texts at once.
+//! `POST /v1/score`: sentiment, intent, keyphrases and emotion of many texts at once.
 //!
 //! Each input is judged by itself: one that cannot be scored gets a problem in its own place and never fails the
 //! others. The command line's `hearken score` gives the same results, through [`results`].
@@ -32,7 +32,7 @@ pub struct ScoreRequest {
     inputs: Vec<Box<RawValue>>,
     /// All of them where absent.
     #[serde(default)]
-    #[schema(example = json!(["sentiment", "intent", "keyphrases"]))]
+    #[schema(example = json!(["sentiment", "intent", "keyphrases", "emotion"]))]
     tasks: Option<Vec<Task>>,
     #[serde(default)]
     options: RequestOptions,
@@ -53,6 +53,7 @@ pub enum Task {
     Sentiment,
     Intent,
     Keyphrases,
+    Emotion,
 }
 
 #[derive(Default, Deserialize, Serialize, ToSchema)]
@@ -202,7 +203,8 @@ pub fn check_count(inputs: usize, inputs_max: usize) -> Result<(), Problem> {
 fn wanted(tasks: Option<&[Task]>) -> Result<Tasks, Problem> {
     let Some(tasks) = tasks else { return Ok(Tasks::ALL) };
     if tasks.is_empty() {
-        let detail = "no task is asked for; leave `tasks` out for all of sentiment, intent, keyphrases";
+        let detail =
+            "no task is asked for; leave `tasks` out for all of sentiment, intent, keyphrases, emotion";
         return Err(Problem::at(problem::INVALID_BODY, "/tasks", detail));
     }
     Ok(tasks_of(tasks))
@@ -213,6 +215,7 @@ pub fn tasks_of(tasks: &[Task]) -> Tasks {
         sentiment: tasks.contains(&Task::Sentiment),
         intent: tasks.contains(&Task::Intent),
         keyphrases: tasks.contains(&Task::Keyphrases),
+        emotion: tasks.contains(&Task::Emotion),
     }
 }
 

@@ -3,7 +3,9 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::scores::{Classified, Intent, Label, Scores, Sentiment};
+use std::collections::BTreeMap;
+
+use crate::scores::{Classified, Emotion, Intent, Label, Scores, Sentiment};
 
 /// What the models said about one text. A task that was not asked for is absent.
 #[derive(Serialize, ToSchema)]
@@ -21,6 +23,8 @@ pub struct Scored {
     pub intent: Option<IntentResult>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keyphrases: Option<Vec<KeyphraseResult>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub emotion: Option<EmotionResult>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -54,6 +58,15 @@ pub struct IntentScores {
     pub purchase: f32,
     pub request: f32,
     pub other: f32,
+}
+
+#[derive(Serialize, ToSchema)]
+pub struct EmotionResult {
+    pub label: Emotion,
+    /// Probability of the label.
+    pub score: f32,
+    /// Probability of every label by its name; they sum to 1 up to rounding.
+    pub scores: BTreeMap<&'static str, f32>,
 }
 
 /// A phrase that names what the text is about. Offsets count Unicode scalar values: `text[start:end]` in Python.
@@ -90,6 +103,13 @@ impl From<Classified<Intent>> for IntentResult {
     }
 }
 
+impl From<Classified<Emotion>> for EmotionResult {
+    fn from(c: Classified<Emotion>) -> Self {
+        let scores = Emotion::ALL.iter().map(|l| (l.name(), c.probability(*l))).collect();
+        Self { label: c.label, score: c.score(), scores }
+    }
+}
+
 impl From<Scores> for Scored {
     fn from(scores: Scores) -> Self {
         let keyphrase = |k: crate::scores::Keyphrase| KeyphraseResult {
@@ -106,6 +126,7 @@ impl From<Scores> for Scored {
             sentiment: scores.sentiment.map(Into::into),
             intent: scores.intent.map(Into::into),
             keyphrases: scores.keyphrases.map(|all| all.into_iter().map(keyphrase).collect()),
+            emotion: scores.emotion.map(Into::into),
         }
     }
 }

@@ -24,7 +24,8 @@ pub fn routes() -> Router<AppState> {
 
 /// A settings document with its version, which is the `ETag` as well.
 ///
-/// Names: `competitors`, `modules`, `channels`, `watchlists`, `labels`, `signals`, `routing`, `alerts`.
+/// Names: `competitors`, `modules`, `channels`, `watchlists`, `labels`, `signals`, `routing`, `alerts`,
+/// `assumptions`.
 #[utoipa::path(get, path = "/v1/settings/{name}", tag = "settings",
     params(("name" = String, Path, example = "competitors")),
     responses((status = 200, description = "The settings", body = Object,

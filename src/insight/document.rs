@@ -4,7 +4,7 @@
 //! the document was brought up to date; whoever applies a change stamps them. Everything else is a function of the
 //! surviving events, the settings and the view, so two documents of the same history are the same bytes.
 //!
-//! What is not known here stays empty: `emotions` (no model names them) and the state of cases beyond `suggested`
+//! What is not known here stays empty: `emotions` while no model names them, and the state of cases beyond `suggested`
 //! in `actions`. The parts of each panel live beside the code that fills them, in [`super::panels`].
 
 use std::collections::BTreeMap;
@@ -22,17 +22,21 @@ pub use super::panels::{
     conversion::{Conversion, KeywordBefore},
     deals::{Deal, DealKeyword, DealOutcome, DealSide, Flip, Reason, Transition},
     drivers::Driver,
+    emotions::Feeling,
     friction::{Aftermath, Friction},
     highlights::{Highlights, Share, Shares},
+    hypotheses::Hypothesis,
     intent::{IntentCounts, IntentItem, IntentPanel, IntentPoint},
-    journey::{Effort, Escalation, Journey, Operations},
-    keywords::{KeywordRow, Keywords, MentionSentiment},
-    profile::{Opinion, Profile, Topic},
+    journey::{Effort, Escalation, Journey},
+    keywords::{KeywordRow, Keywords, MentionSentiment, Trend},
+    operations::{Measures, Operations},
+    predictions::{Calibration, Prediction},
+    profile::{LifetimeValue, Opinion, Profile, Topic},
     sentiment::{Change, SentimentCounts, SentimentPanel, SentimentPoint},
     signals::Signal,
     watch::{Watch, WatchHit},
 };
-pub use super::{metrics::Metrics, rules::Label};
+pub use super::{metrics::Metrics, rules::Label, standing::Segment};
 
 /// Name and version of the shape.
 pub const SCHEMA: &str = "hearken.record-insight/1";
@@ -54,13 +58,16 @@ pub struct Document {
     pub conversion: Conversion,
     pub deals: Vec<Deal>,
     pub metrics: Metrics,
-    /// Counts by emotion; empty while no model names emotions.
+    /// Responses by their likeliest emotion; empty while no model names emotions.
     pub emotions: BTreeMap<String, u64>,
     pub journey: Journey,
+    pub ops: Operations,
     pub signals: Vec<Signal>,
     pub drivers: Vec<Driver>,
     pub friction: Vec<Friction>,
     pub profile: Profile,
+    pub predictions: Vec<Prediction>,
+    pub hypotheses: Vec<Hypothesis>,
     pub actions: Vec<Action>,
     pub watch: Watch,
     pub links: Links,
@@ -126,7 +133,9 @@ pub struct Coverage {
     pub unique_responses: u64,
     /// Customer texts in the window without a sentiment.
     pub unscored: u64,
+    /// Of the interactions, in percent, and its 95 % Wilson interval.
     pub survey_pct: f64,
+    pub survey_ci95: Option<[f64; 2]>,
     pub by_channel: BTreeMap<String, u64>,
     /// Interactions in the window in which the customer says nothing: the company's own messages and bare survey answers.
     pub without_customer_text: u64,
@@ -146,5 +155,6 @@ pub struct Links {
     pub self_: String,
     pub evidence: String,
     pub interactions: String,
+    pub keywords: String,
     pub stream: String,
 }

@@ -142,6 +142,9 @@ pub struct Ops {
     pub wait_s: Option<f64>,
     #[serde(default)]
     pub resolved: Option<bool>,
+    /// How well the line could be heard, as the measuring system scales it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audio_quality: Option<f64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -286,6 +289,24 @@ impl EventData {
         };
         parsed.check()?;
         Ok(parsed)
+    }
+
+    /// The CloudEvents type, one of [`TYPES`].
+    pub fn type_name(&self) -> &'static str {
+        match self {
+            Self::InteractionReceived(_) => "voc.interaction.received.v1",
+            Self::InteractionRetracted(_) => "voc.interaction.retracted.v1",
+            Self::RecordCreated(_) => "voc.record.created.v1",
+            Self::RecordConverted(_) => "voc.record.converted.v1",
+            Self::RecordMerged(_) => "voc.record.merged.v1",
+            Self::RecordUnmerged(_) => "voc.record.unmerged.v1",
+            Self::RecordErased(_) => "voc.record.erased.v1",
+            Self::DealStageChanged(_) => "voc.deal.stage_changed.v1",
+            Self::TicketStatusChanged(_) => "voc.ticket.status_changed.v1",
+            Self::CustomerChurned(_) => "voc.customer.churned.v1",
+            Self::BehaviourObserved(_) => "voc.behaviour.observed.v1",
+            Self::ActionChanged(_) => action::CHANGED,
+        }
     }
 
     /// The records whose history this event belongs to, each once, the one it is about first.

@@ -214,10 +214,16 @@ struct Answer {
     reversed: bool,
 }
 
+/// The answer of a survey that enters the net promoter score: on the standard scale and within it.
+pub fn nps_answer(survey: &Survey) -> Option<f64> {
+    let standard = survey.scale.as_ref().is_none_or(|s| is_scale(s, NPS_SCALE) && !is_reversed(s));
+    let is_nps = survey.metric.eq_ignore_ascii_case("nps");
+    single(survey).filter(|v| is_nps && standard && within(*v, NPS_SCALE))
+}
+
 impl Nps {
     fn add(&mut self, survey: &Survey) {
-        let standard = survey.scale.as_ref().is_none_or(|s| is_scale(s, NPS_SCALE) && !is_reversed(s));
-        let Some(value) = single(survey).filter(|v| standard && within(*v, NPS_SCALE)) else {
+        let Some(value) = nps_answer(survey) else {
             self.excluded += 1;
             return;
         };

@@ -14,6 +14,7 @@ pub mod identity;
 pub mod lexicon;
 pub mod precedence;
 pub mod reading;
+pub mod standing;
 pub mod symbols;
 pub mod tally;
 pub mod timeline;
@@ -27,3 +28,5 @@ pub mod panels;
 pub mod render;
 pub mod rules;
 pub mod summary;
+
+pub mod segments;

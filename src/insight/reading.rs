@@ -76,6 +76,15 @@ pub struct Response<'a> {
     pub keywords: &'a [u32],
 }
 
+impl Response<'_> {
+    /// The language as the sender or else the model names it: "pt" of "pt-BR", in lower case.
+    pub fn language(&self) -> Option<String> {
+        let told = self.fact.scores.as_ref().and_then(|s| s.language.as_deref());
+        let language = self.interaction.language.as_deref().or(told)?;
+        language.split(['-', '_']).next().map(str::to_lowercase).filter(|l| !l.is_empty())
+    }
+}
+
 impl<'a> Reading<'a> {
     pub fn new(
         key: &'a RecordKey,
@@ -141,7 +150,8 @@ impl<'a> Reading<'a> {
 
     /// Fills `responses`, and numbers conversations that have no id.
     fn respond(&mut self) {
-        let mut months = Months::default();
+        let view = self.view;
+        let mut months = Months { zone: &view.zone, last: None };
         for fact in &self.facts {
             let EventData::InteractionReceived(interaction) = &fact.event.data else { continue };
             let (Some(digest), Some(scores)) = (&fact.digest, &fact.scores) else { continue };
@@ -250,11 +260,8 @@ fn merged<'a>(history: &'a History, records: &[RecordKey], view: &View) -> Vec<&
 
 fn window(facts: &[&Fact], view: &View) -> Range<usize> {
     let Some(from) = view.from else { return 0..facts.len() };
-    let midnight = |date: jiff::civil::Date, or: Timestamp| {
-        TimeZone::UTC.to_timestamp(date.at(0, 0, 0, 0)).unwrap_or(or)
-    };
-    let from = midnight(from, Timestamp::MIN);
-    let after = view.to.tomorrow().map_or(Timestamp::MAX, |date| midnight(date, Timestamp::MAX));
+    let from = view.midnight(from).unwrap_or(Timestamp::MIN);
+    let after = view.to.tomorrow().ok().and_then(|date| view.midnight(date)).unwrap_or(Timestamp::MAX);
     let first = facts.partition_point(|f| f.event.time < from);
     first..facts.partition_point(|f| f.event.time < after).max(first)
 }
@@ -300,12 +307,12 @@ fn ambiguous<'a>(history: &History, members: &[RecordKey], facts: &[&'a Fact]) -
 }
 
 /// Months of moments that mostly follow each other.
-#[derive(Default)]
-struct Months {
+struct Months<'v> {
+    zone: &'v TimeZone,
     last: Option<(Timestamp, Timestamp, i32)>,
 }
 
-impl Months {
+impl Months<'_> {
     fn of(&mut self, time: Timestamp) -> i32 {
         if let Some((from, after, month)) = self.last
             && from <= time
@@ -313,9 +320,9 @@ impl Months {
         {
             return month;
         }
-        let date = super::view::day(time);
+        let date = super::view::day_in(time, self.zone);
         let month = i32::from(date.year()) * 12 + i32::from(date.month()) - 1;
-        let midnight = |date: jiff::civil::Date| TimeZone::UTC.to_timestamp(date.at(0, 0, 0, 0)).ok();
+        let midnight = |date: jiff::civil::Date| self.zone.to_timestamp(date.at(0, 0, 0, 0)).ok();
         let next = date.last_of_month().tomorrow().ok().and_then(midnight);
         if let (Some(from), Some(after)) = (midnight(date.first_of_month()), next) {
             self.last = Some((from, after, month));

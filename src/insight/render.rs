@@ -13,11 +13,14 @@ use super::panels::{
     actions, channels,
     competitors::Competitors,
     conversion::Conversion,
-    deals, drivers, friction,
+    deals, drivers, emotions, friction,
     highlights::Highlights,
+    hypotheses,
     intent::IntentPanel,
     journey::Journey,
     keywords::Keywords,
+    operations::Operations,
+    predictions,
     profile::Profile,
     sentiment::{self, SentimentPanel},
     signals,
@@ -25,7 +28,7 @@ use super::panels::{
 };
 use super::reading::Reading;
 use super::settings::Settings;
-use super::statistics::pct;
+use super::statistics::{pct, wilson_pct95};
 pub use super::view::{View, ViewError};
 
 /// The document of `key`. `history` must hold the facts of every record in `identity.sources(key)`, as digested under
@@ -57,12 +60,15 @@ pub fn document(
         intent_by_channel,
         conversion: Conversion::of(reading),
         deals: deals::of(reading),
-        emotions: BTreeMap::new(),
+        emotions: emotions::counts(reading),
         journey: Journey::of(reading),
+        ops: Operations::of(reading),
         signals: signals::of(reading),
         drivers: drivers::of(reading),
         friction: friction::of(reading),
         profile: Profile::of(reading, &highlights, &metrics),
+        predictions: predictions::of(reading),
+        hypotheses: hypotheses::of(reading),
         actions: actions::of(reading, &highlights),
         watch: Watch::of(reading),
         links: links(key),
@@ -102,12 +108,12 @@ fn revision(reading: &Reading) -> u64 {
 /// A window without a beginning ends with what is dated in the future, if anything is.
 fn window(reading: &Reading) -> WindowHead {
     let view = reading.view;
-    let last = reading.facts.last().map(|f| super::view::day(f.event.time));
+    let last = reading.facts.last().map(|f| super::view::day_in(f.event.time, &view.zone));
     let to = match (view.from, last) {
         (None, Some(last)) => view.to.max(last),
         _ => view.to,
     };
-    WindowHead { from: view.from, to, tz: "UTC".into() }
+    WindowHead { from: view.from, to, tz: view.zone_name() }
 }
 
 fn models(reading: &Reading) -> (ModelRevisions, bool) {
@@ -172,7 +178,9 @@ fn coverage(reading: &Reading) -> Coverage {
     }
     let by_channel: BTreeMap<&str, u64> =
         reading.names.iter().zip(channels).filter(|(_, n)| *n > 0).map(|(name, n)| (&**name, n)).collect();
-    coverage.survey_pct = pct(by_channel.get("survey").copied().unwrap_or(0), total);
+    let surveys = by_channel.get("survey").copied().unwrap_or(0);
+    coverage.survey_pct = pct(surveys, total);
+    coverage.survey_ci95 = wilson_pct95(surveys, total);
     let owned = |counts: BTreeMap<&str, u64>| counts.into_iter().map(|(name, n)| (name.into(), n)).collect();
     coverage.by_channel = owned(by_channel);
     coverage.by_feedback_kind = owned(by_kind);
@@ -195,6 +203,7 @@ fn links(key: &RecordKey) -> Links {
         self_: format!("{record}/insights"),
         evidence: format!("{record}/evidence"),
         interactions: format!("{record}/interactions"),
+        keywords: format!("{record}/keywords"),
         stream: format!("{record}/insights/stream"),
     }
 }

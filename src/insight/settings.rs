@@ -85,6 +85,29 @@ pub struct SignalRule {
     pub count_min: u32,
     pub meaning: String,
     pub action: String,
+    /// What is expected to follow, to be monitored as a hypothesis.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expects: Option<Expectation>,
+}
+
+/// What a signal lets expect.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Expectation {
+    pub statement: String,
+    pub outcome: Expected,
+    pub within_days: u32,
+}
+
+/// What can follow a signal; a won deal is a purchase.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Expected {
+    Purchase,
+    Contact,
+    Complaint,
+    Request,
+    Churn,
 }
 
 /// What a signal listens to. Empty lists and absent fields ask for nothing.
@@ -116,6 +139,63 @@ pub enum Trigger {
         #[serde(default)]
         same_keyword: bool,
     },
+}
+
+/// What a company believes of its customers, stated so that many records can confirm or contradict it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Assumption {
+    pub id: String,
+    pub statement: String,
+    #[serde(default)]
+    pub about: About,
+    pub measure: Measure,
+    pub expect: Expect,
+    pub than: Than,
+}
+
+/// The responses that an assumption is about; an absent field asks for nothing.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct About {
+    pub channel: Option<String>,
+    pub product: Option<String>,
+    pub touchpoint: Option<String>,
+    pub language: Option<String>,
+    /// A keyword in any of its forms.
+    pub keyword: Option<String>,
+}
+
+/// The share of these responses that is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Measure {
+    NegativeShare,
+    PositiveShare,
+    ComplaintShare,
+    RequestShare,
+    PurchaseShare,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Expect {
+    Below,
+    Above,
+}
+
+/// What the share is compared with: a number from 0 to 1, or `"rest"`, the other responses of the same segment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(untagged)]
+pub enum Than {
+    Share(f64),
+    Rest(Rest),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Rest {
+    Rest,
 }
 
 /// The team that looks after what a label or an alert is about, and how soon. Of several routes the first that fits counts.

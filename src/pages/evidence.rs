@@ -149,6 +149,7 @@ mod tests {
 
     fn row(data: &str, text: Option<&str>, spans: &[(u32, u32)]) -> InteractionRow {
         InteractionRow {
+            name: "em-1".into(),
             event: Event {
                 id: EventId { source: "mail".into(), id: "em-1".into() },
                 time: "2026-03-02T09:14:07Z".parse().unwrap(),

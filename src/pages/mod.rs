@@ -40,7 +40,7 @@ use serde::Deserialize;
 
 use crate::{
     insight::{document::Document, event::RecordKey},
-    pipeline::{Pipeline, PipelineError, RecordQuery, Tenant, ViewQuery},
+    pipeline::{EvidenceQuery, Pipeline, PipelineError, RecordQuery, Tenant, ViewQuery},
 };
 use problem::Failure;
 
@@ -93,7 +93,7 @@ async fn list<C: Into<Tenant>>(
         module: filled(parameters.module),
         search: filled(parameters.q),
         cursor: filled(parameters.cursor),
-        limit: None,
+        ..RecordQuery::default()
     };
     let rows = pipeline.records(&caller.into(), &query).await?;
     let host = headers.get(header::HOST).and_then(|h| h.to_str().ok()).unwrap_or("127.0.0.1:8080");
@@ -104,6 +104,7 @@ async fn list<C: Into<Tenant>>(
 struct ViewParameters {
     window: Option<String>,
     as_of: Option<String>,
+    tz: Option<String>,
 }
 
 async fn show_record<C: Into<Tenant>>(
@@ -114,7 +115,11 @@ async fn show_record<C: Into<Tenant>>(
 ) -> Result<Html<String>, Failure> {
     let (tenant, key) = (caller.into(), RecordKey { module, id });
     require_enabled(&pipeline, &tenant, &key)?;
-    let view = ViewQuery { window: filled(parameters.window), as_of: filled(parameters.as_of) };
+    let view = ViewQuery {
+        window: filled(parameters.window),
+        as_of: filled(parameters.as_of),
+        tz: filled(parameters.tz),
+    };
     let served = pipeline.document(&tenant, &key, &view).await?;
     let served = served.ok_or_else(|| Failure::unknown_record(&key))?;
     let document: Document = serde_json::from_slice(&served.bytes)
@@ -127,6 +132,9 @@ struct EvidenceParameters {
     panel: String,
     key: Option<String>,
     cursor: Option<String>,
+    window: Option<String>,
+    as_of: Option<String>,
+    tz: Option<String>,
 }
 
 async fn show_evidence<C: Into<Tenant>>(
@@ -137,10 +145,19 @@ async fn show_evidence<C: Into<Tenant>>(
 ) -> Result<Html<String>, Failure> {
     let (tenant, key) = (caller.into(), RecordKey { module, id });
     require_enabled(&pipeline, &tenant, &key)?;
-    let (panel, item) = (parameters.panel.as_str(), parameters.key.as_deref());
-    let rows = pipeline.evidence(&tenant, &key, panel, item, parameters.cursor.as_deref()).await?;
+    let query = EvidenceQuery {
+        view: ViewQuery {
+            window: filled(parameters.window),
+            as_of: filled(parameters.as_of),
+            tz: filled(parameters.tz),
+        },
+        panel: parameters.panel,
+        item: parameters.key,
+        cursor: parameters.cursor,
+    };
+    let rows = pipeline.evidence(&tenant, &key, &query).await?;
     let rows = rows.ok_or_else(|| Failure::unknown_record(&key))?;
-    let question = evidence::Question { key: &key, panel, item };
+    let question = evidence::Question { key: &key, panel: &query.panel, item: query.item.as_deref() };
     Ok(Html(evidence::page(&question, &rows).into_string()))
 }
 

@@ -5,6 +5,8 @@
 //! another reason (erasures, settings, a new day) happens on this thread too, between two batches, so that nothing ever
 //! races with a fold. What fails is tried again and shows as stalled; nothing is skipped.
 
+mod switch;
+
 use std::{
     collections::{HashSet, VecDeque},
     panic,
@@ -24,6 +26,7 @@ use super::{
     erasure::{self, EraseRequest},
     facts::Fact,
     fold::{Folded, Folder, lag_ms},
+    replay::{Scorers, SwitchRequest, Switched},
     scoring::{Scored, Scorer, ScorerError, StoredScores, text_to_score},
     shared::Shared,
     telemetry,
@@ -71,6 +74,11 @@ pub enum Message {
     SettingsChanged,
     /// Compare the histories in memory with the log.
     Audit(oneshot::Sender<Result<Vec<TenantRecord>, PipelineError>>),
+    /// Serve what a replay has made.
+    Switch {
+        request: Box<SwitchRequest>,
+        done: oneshot::Sender<Result<Switched, PipelineError>>,
+    },
     /// Finish what is in flight, then stop.
     Shutdown(oneshot::Sender<()>),
     /// Nobody holds the pipeline any more.
@@ -104,16 +112,24 @@ impl Batch {
         self.facts.iter().all(|fact| fact.scored)
     }
 
-    /// Positions and texts that still have no scores, as many as go into one call.
-    fn unscored(&self) -> Vec<(u64, String)> {
-        let unscored = self.facts.iter().filter(|fact| !fact.scored);
+    /// Positions and texts that still have no scores, as many as go into one call, and whom to ask where it is not the
+    /// common model. Texts of a tenant with a model of its own go alone.
+    fn unscored(&self, scorers: &Scorers) -> (Option<Arc<dyn Scorer>>, Vec<(u64, String)>) {
+        let unscored = || self.facts.iter().filter(|fact| !fact.scored);
+        let Some(first) = unscored().next() else { return (None, vec![]) };
+        let own = scorers.of(&first.tenant);
+        let together = |fact: &&Fact| match &own {
+            Some(_) => fact.tenant == first.tenant,
+            None => fact.tenant == first.tenant || scorers.of(&fact.tenant).is_none(),
+        };
         let text = |fact: &Fact| match &fact.entry.event.data {
             EventData::InteractionReceived(interaction) => {
                 text_to_score(interaction).map(|text| (fact.position, text))
             }
             _ => None,
         };
-        unscored.filter_map(text).take(self.texts_max).collect()
+        let texts = unscored().filter(together).filter_map(text).take(self.texts_max).collect();
+        (own, texts)
     }
 
     fn take_scores(&mut self, positions: &[u64], scored: Scored) {
@@ -359,6 +375,10 @@ impl Applier {
                 // The asker may have gone.
                 let _ = done.send(different.map_err(PipelineError::from));
             }
+            Message::Switch { request, done } => {
+                // The caller may have gone.
+                let _ = done.send(self.switch(*request).map_err(PipelineError::from));
+            }
             Message::Shutdown(done) => {
                 self.shutdown = Some((done, Instant::now() + Duration::from_millis(SHUTDOWN_MS_MAX)));
             }
@@ -372,7 +392,7 @@ impl Applier {
         for batch in &mut self.flight {
             if matches!(batch.state, State::Again { at } if at <= Instant::now()) {
                 batch.state = State::Scoring;
-                send(&self.scorer, &self.runtime, &self.outbox, &mut self.asked, batch);
+                send(&self.shared, &self.scorer, &self.runtime, &self.outbox, &mut self.asked, batch);
             }
         }
         while self.shutdown.is_none() && self.flight.len() < BATCHES_IN_FLIGHT_MAX {
@@ -380,7 +400,7 @@ impl Applier {
             if batch.is_scored() {
                 batch.state = State::Ready;
             } else {
-                send(&self.scorer, &self.runtime, &self.outbox, &mut self.asked, &batch);
+                send(&self.shared, &self.scorer, &self.runtime, &self.outbox, &mut self.asked, &batch);
             }
             self.flight.push_back(batch);
         }
@@ -433,7 +453,7 @@ impl Applier {
                 if batch.is_scored() {
                     batch.state = State::Ready;
                 } else {
-                    send(&self.scorer, &self.runtime, &self.outbox, &mut self.asked, batch);
+                    send(&self.shared, &self.scorer, &self.runtime, &self.outbox, &mut self.asked, batch);
                 }
             }
             Ok(scored) => {
@@ -575,6 +595,7 @@ impl Applier {
 
 /// Sends the texts of a batch that have no scores to the scorer; the answer comes as a message.
 fn send(
+    shared: &Shared,
     scorer: &Arc<dyn Scorer>,
     runtime: &Handle,
     outbox: &Sender<Message>,
@@ -582,9 +603,10 @@ fn send(
     batch: &Batch,
 ) {
     let number = batch.number;
-    let (positions, texts): (Vec<u64>, Vec<String>) = batch.unscored().into_iter().unzip();
+    let (own, unscored) = batch.unscored(&shared.scorers);
+    let (positions, texts): (Vec<u64>, Vec<String>) = unscored.into_iter().unzip();
     asked.insert(number, positions);
-    let scorer = scorer.clone();
+    let scorer = own.unwrap_or_else(|| scorer.clone());
     let outbox = outbox.clone();
     runtime.spawn(async move {
         let answer = panic::AssertUnwindSafe(async { scorer.score(texts).await }).catch_unwind().await;

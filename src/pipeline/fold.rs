@@ -36,7 +36,7 @@ use crate::{
         summary::Summary,
         view::View,
     },
-    store::{Basis, DirtyMark, Store, StoreError, StoredDocument, TenantRecord},
+    store::{Basis, DirtyMark, LogRow, Store, StoreError, StoredDocument, TenantRecord},
 };
 
 /// The records that have a part in one document.
@@ -77,20 +77,25 @@ impl Held {
         settings: &Arc<TenantSettings>,
         up_to: u64,
     ) -> Result<Held, StoreError> {
-        let history = History::with_lexicon(settings.lexicon.clone());
-        let rows = store.history(tenant, &family.sources)?;
+        let mut rows = store.history(tenant, &family.sources)?;
+        rows.retain(|row| row.position <= up_to);
+        Ok(Self::of_rows(rows, family, settings))
+    }
+
+    /// Reads the facts behind a document from rows of the log.
+    pub fn of_rows(rows: Vec<LogRow>, family: &Family, settings: &Arc<TenantSettings>) -> Held {
         let mut held = Held {
-            history,
+            history: History::with_lexicon(settings.lexicon.clone()),
             sources: family.sources.clone(),
             settings: settings.clone(),
             interactions: 0,
             known: false,
             received_at: None,
         };
-        for fact in rows.into_iter().filter(|row| row.position <= up_to).filter_map(Fact::read) {
+        for fact in rows.into_iter().filter_map(Fact::read) {
             held.apply(&fact, &family.same);
         }
-        Ok(held)
+        held
     }
 
     fn apply(&mut self, fact: &Fact, same: &[RecordKey]) {
@@ -123,7 +128,12 @@ impl Held {
 pub fn default_view(day: jiff::civil::Date) -> View {
     let noon = day.at(12, 0, 0, 0).to_zoned(jiff::tz::TimeZone::UTC).map(|z| z.timestamp());
     // Cannot fail: the default view has no part that could be misread, and every day has a noon.
-    View::parse(None, None, noon.unwrap_or_default()).unwrap_or(View { from: None, to: day, as_of: None })
+    View::parse(None, None, noon.unwrap_or_default()).unwrap_or(View {
+        from: None,
+        to: day,
+        as_of: None,
+        zone: jiff::tz::TimeZone::UTC,
+    })
 }
 
 /// A strong entity tag: the beginning of the SHA-256 of the bytes, quoted.
@@ -293,6 +303,7 @@ impl Folder {
         for record in &folded.removed {
             self.shared.documents.set(record.clone(), None);
         }
+        self.shared.waiting.touch(folded.written.iter().map(|(record, _)| record));
         use std::sync::atomic::Ordering;
         self.shared.records.fetch_add(folded.new as u64, Ordering::AcqRel);
         self.shared.records.fetch_sub(folded.removed.len() as u64, Ordering::AcqRel);

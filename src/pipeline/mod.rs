@@ -17,13 +17,17 @@ mod fold;
 mod ingest;
 mod options;
 mod reading;
+mod replay;
 mod scoring;
+mod segments;
 mod settings;
 mod shared;
 mod stamps;
 pub mod telemetry;
 mod verify;
+mod views;
 mod webhooks;
+mod witnesses;
 
 use std::sync::{
     Arc,
@@ -45,6 +49,10 @@ use shared::Shared;
 pub use actions::{ActionQuery, AlertQuery, ChangeRow, RecordAction};
 pub use digest::{Digest, DigestActions, DigestAlerts};
 pub use options::{Clock, PipelineOptions, SystemClock};
+pub use replay::{
+    Confusion, EventChanges, LabelChange, OpenModel, RecordChanges, RecordDifference, Replay, ReplayBody,
+    ReplayRequest, ReplayState, SideDistributions,
+};
 pub use scoring::{Scored, Scorer, ScorerError};
 pub use verify::verify_store;
 pub use webhooks::{Delivery, OVERLAP_HOURS, Webhook, WebhookOptions, WebhookPatch, event_types};
@@ -84,6 +92,47 @@ pub struct Ingested {
 pub struct ViewQuery {
     pub window: Option<String>,
     pub as_of: Option<String>,
+    /// IANA time zone whose days are meant.
+    pub tz: Option<String>,
+}
+
+/// Which events of a record.
+#[derive(Clone, Debug, Default)]
+pub struct InteractionQuery {
+    pub view: ViewQuery,
+    /// Only the event that evidence names so.
+    pub id: Option<String>,
+    pub cursor: Option<String>,
+    pub limit: Option<usize>,
+}
+
+/// Which number of a document.
+#[derive(Clone, Debug, Default)]
+pub struct EvidenceQuery {
+    pub view: ViewQuery,
+    pub panel: String,
+    pub item: Option<String>,
+    pub cursor: Option<String>,
+}
+
+/// Which segments of many records, in which period.
+#[derive(Clone, Debug, Default)]
+pub struct SegmentQuery {
+    /// One of [`crate::insight::segments::gather::BY`].
+    pub by: String,
+    pub view: ViewQuery,
+    /// Only this value of the segment.
+    pub value: Option<String>,
+    /// Only records of this module, or with this label.
+    pub module: Option<String>,
+    pub label: Option<String>,
+}
+
+/// Rows of the keyword table, and how many there are in all.
+#[derive(Clone, Debug)]
+pub struct KeywordPage {
+    pub page: Page<crate::insight::document::KeywordRow>,
+    pub total: u64,
 }
 
 /// A document, ready to send.
@@ -102,6 +151,12 @@ pub struct RecordQuery {
     pub module: Option<String>,
     /// Part of a record's id.
     pub search: Option<String>,
+    /// `negative`, `neutral` or `positive`: the sign of the net sentiment.
+    pub sentiment: Option<String>,
+    /// Name of a competitor that the document lists.
+    pub competitor: Option<String>,
+    /// RFC 3339; only records whose document has changed since then.
+    pub updated_since: Option<String>,
     pub cursor: Option<String>,
     pub limit: Option<usize>,
 }
@@ -125,9 +180,11 @@ pub struct Page<T> {
     pub next: Option<String>,
 }
 
-/// An interaction behind a number.
+/// An event behind a number: an interaction, mostly.
 #[derive(Clone, Debug)]
 pub struct InteractionRow {
+    /// What the document's evidence calls it.
+    pub name: String,
     pub event: Event,
     /// The customer's words that offsets count in.
     pub text: Option<String>,
@@ -187,6 +244,8 @@ pub enum PipelineError {
     Body { pointer: String, detail: String },
     #[error("{what} is at version {is}, not at {expected}")]
     Changed { what: String, is: u64, expected: u64 },
+    #[error("{0}")]
+    Conflict(String),
     #[error("the store failed: {0}")]
     Store(String),
     #[error("the server is shutting down")]
@@ -194,8 +253,17 @@ pub enum PipelineError {
 }
 
 /// Names under `/v1/settings/`.
-pub const SETTINGS: &[&str] =
-    &["competitors", "modules", "channels", "watchlists", "labels", "signals", "routing", "alerts"];
+pub const SETTINGS: &[&str] = &[
+    "competitors",
+    "modules",
+    "channels",
+    "watchlists",
+    "labels",
+    "signals",
+    "routing",
+    "alerts",
+    "assumptions",
+];
 
 /// The running pipeline: cheap to clone. When the last clone goes without [`Pipeline::shutdown`], it stops where it is;
 /// the next start goes on from there.
@@ -229,12 +297,15 @@ impl Pipeline {
         telemetry::describe();
         let shared = Arc::new(Shared::load(store, options)?);
         let (applier, inbox) = channel();
+        replay::resume(&shared, &runtime)?;
         let work = Applier::new(shared.clone(), Arc::new(scorer), runtime.clone(), inbox, applier.clone());
         std::thread::Builder::new()
             .name("applier".into())
             .spawn(move || work.run())
             .map_err(|error| PipelineError::Store(format!("no thread for the applier: {error}")))?;
         runtime.spawn(webhooks::run(shared.clone()));
+        segments::start(&shared)
+            .map_err(|error| PipelineError::Store(format!("no thread for the digests: {error}")))?;
         Ok(Pipeline { inner: Arc::new(Inner { shared, applier }) })
     }
 
@@ -261,6 +332,9 @@ impl Pipeline {
         let shared = self.inner.shared.clone();
         if !shared.admitting.load(Ordering::Acquire) {
             return Err(PipelineError::ShuttingDown);
+        }
+        if !SETTINGS.contains(&name) {
+            return Err(PipelineError::UnknownSetting(name.into()));
         }
         let (checked, body) = settings::check(name, body, shared.options.settings_phrases_max)?;
         let (tenant, name) = (tenant.clone(), name.to_owned());

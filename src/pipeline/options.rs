@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::replay::{OpenModel, no_other_models};
 use super::webhooks::WebhookOptions;
 
 /// Where the pipeline reads the time; tests give their own.
@@ -44,6 +45,8 @@ pub struct PipelineOptions {
     pub settings_phrases_max: usize,
     pub webhooks: WebhookOptions,
     pub clock: Arc<dyn Clock>,
+    /// Opens the other models of replays.
+    pub open_model: Arc<dyn OpenModel>,
 }
 
 impl Default for PipelineOptions {
@@ -58,6 +61,7 @@ impl Default for PipelineOptions {
             settings_phrases_max: 20_000,
             webhooks: WebhookOptions::default(),
             clock: Arc::new(SystemClock),
+            open_model: Arc::new(no_other_models),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Everything that readers ask: documents, lists, the interactions behind a number, the stream of changes.
+//! Everything that readers ask of documents: one, a list of them, the stream of changes, an export, and how things are.
 
 use std::sync::{Arc, PoisonError, atomic::Ordering};
 
@@ -7,21 +7,16 @@ use jiff::Timestamp;
 use tokio::sync::{broadcast, oneshot};
 
 use super::{
-    Health, InteractionRow, Page, Pipeline, PipelineError, RecordQuery, RecordRow, ServedDocument, Tenant,
-    ViewQuery,
+    Health, Page, Pipeline, PipelineError, RecordQuery, RecordRow, ServedDocument, Tenant, ViewQuery,
     applier::Message,
     cursor,
-    facts::Fact,
-    fold::{Family, Held, Stamps, default_view, etag},
+    fold::{Stamps, default_view, etag},
     ingest::blocking,
     shared::Shared,
+    witnesses::load,
 };
 use crate::{
-    insight::{
-        event::{EventData, EventId, RecordKey},
-        evidence,
-        view::View,
-    },
+    insight::{event::RecordKey, view::View},
     store::{RecordFilter, StoredDocument},
 };
 
@@ -39,9 +34,8 @@ impl Pipeline {
     ) -> Result<Option<ServedDocument>, PipelineError> {
         let shared = &self.inner.shared;
         let now = shared.now();
-        let view = View::parse(query.window.as_deref(), query.as_of.as_deref(), now)
-            .map_err(|error| PipelineError::Query(error.to_string()))?;
-        if view == default_view(crate::insight::view::day(now)) {
+        let view = query.view(now)?;
+        if query.is_default() || view == default_view(crate::insight::view::day(now)) {
             let stored = self.current(tenant, key).await?;
             return Ok(stored.map(|document| ServedDocument::of(&document)));
         }
@@ -124,10 +118,18 @@ impl Pipeline {
         let after: Option<(Option<Timestamp>, RecordKey)> =
             query.cursor.as_deref().map(cursor::decode).transpose()?;
         let limit = self.page_items(query.limit);
+        let mood = query.sentiment.as_deref().map(mood).transpose()?;
+        let changed_since = query.updated_since.as_deref().map(moment).transpose()?;
+        if query.competitor.is_some() || changed_since.is_some() {
+            self.digested().await?;
+        }
         let filter = RecordFilter {
             label: query.label.clone(),
             module: query.module.clone(),
             search: query.search.clone(),
+            mood,
+            competitor: query.competitor.clone(),
+            changed_since,
             after,
             limit: limit + 1,
         };
@@ -147,78 +149,6 @@ impl Pipeline {
     pub(super) fn page_items(&self, wish: Option<usize>) -> usize {
         let page_items_max = self.inner.shared.options.page_items_max;
         wish.unwrap_or(PAGE_ITEMS_DEFAULT).clamp(1, page_items_max.max(1))
-    }
-
-    /// Everything a record's interactions said, newest first.
-    pub async fn interactions(
-        &self,
-        tenant: &Tenant,
-        key: &RecordKey,
-        cursor: Option<&str>,
-    ) -> Result<Option<Page<InteractionRow>>, PipelineError> {
-        let after: Option<(Timestamp, u64)> = cursor.map(cursor::decode).transpose()?;
-        let limit = self.page_items(None);
-        let (shared, tenant, key) = (self.inner.shared.clone(), tenant.clone(), key.clone());
-        blocking(move || {
-            let members = shared.customers.with(&tenant, |i| i.members(&i.canonical(&key)));
-            let rows = shared.store.history(&tenant, &members)?;
-            if rows.is_empty() {
-                return Ok(None);
-            }
-            let mut facts: Vec<Fact> = rows
-                .into_iter()
-                .filter_map(Fact::read)
-                .filter(|fact| matches!(fact.entry.event.data, EventData::InteractionReceived(_)))
-                .collect();
-            let place = |fact: &Fact| (fact.entry.event.time, fact.position);
-            facts.sort_by_key(|fact| std::cmp::Reverse(place(fact)));
-            facts.retain(|fact| after.is_none_or(|after| place(fact) < after));
-            facts.truncate(limit + 1);
-            Ok(Some(page(facts, limit, place).map(|fact| row(fact, vec![]))))
-        })
-        .await
-    }
-
-    /// The interactions behind one number of the default view: `panel` as in the document (`keywords`, `competitors`,
-    /// `sentiment`, `intent`, `labels`, ...), `item` its row (a keyword, `negative`, a label's id).
-    pub async fn evidence(
-        &self,
-        tenant: &Tenant,
-        key: &RecordKey,
-        panel: &str,
-        item: Option<&str>,
-        cursor: Option<&str>,
-    ) -> Result<Option<Page<InteractionRow>>, PipelineError> {
-        let skip: usize = cursor.map(cursor::decode).transpose()?.unwrap_or(0);
-        let limit = self.page_items(None);
-        let (shared, tenant, key) = (self.inner.shared.clone(), tenant.clone(), key.clone());
-        let (panel, item) = (panel.to_owned(), item.map(str::to_owned));
-        blocking(move || {
-            let view = default_view(crate::insight::view::day(shared.now()));
-            let Some(found) = load(&shared, &tenant, &key)? else { return Ok(None) };
-            let witnesses = shared.customers.with(&tenant, |identity| {
-                let (history, settings) = (found.held.history(), found.held.settings());
-                evidence::behind(&found.key, history, identity, settings, &view, &panel, item.as_deref())
-            });
-            let Some(witnesses) = witnesses else {
-                return Err(PipelineError::Query(format!("there is no panel {panel:?} with evidence")));
-            };
-            let total = witnesses.len();
-            let shown: Vec<_> = witnesses.into_iter().skip(skip).take(limit).collect();
-            let next = skip + shown.len();
-            let rows = shared.store.history(&tenant, &found.sources)?;
-            let wanted: std::collections::HashMap<EventId, Vec<(u32, u32)>> =
-                shown.iter().map(|w| (w.id.clone(), w.spans.clone())).collect();
-            let mut facts: std::collections::HashMap<EventId, Fact> = rows
-                .into_iter()
-                .filter(|row| wanted.contains_key(&row.id))
-                .filter_map(Fact::read)
-                .map(|fact| (fact.entry.event.id.clone(), fact))
-                .collect();
-            let items = shown.into_iter().filter_map(|w| Some(row(facts.remove(&w.id)?, w.spans))).collect();
-            Ok(Some(Page { items, next: (next < total).then(|| cursor::encode(&next)) }))
-        })
-        .await
     }
 
     /// Everything held on a record and on those that are the same customer: its log entries as JSON lines, in the order
@@ -250,26 +180,20 @@ impl Pipeline {
     }
 }
 
-/// The facts of the customer that a record belongs to.
-struct Found {
-    key: RecordKey,
-    sources: Vec<RecordKey>,
-    held: Held,
+/// The sign of the net sentiment that a name means.
+fn mood(name: &str) -> Result<std::cmp::Ordering, PipelineError> {
+    match name {
+        "negative" => Ok(std::cmp::Ordering::Less),
+        "neutral" => Ok(std::cmp::Ordering::Equal),
+        "positive" => Ok(std::cmp::Ordering::Greater),
+        _ => Err(PipelineError::Query(format!("sentiment {name:?} is none of negative, neutral, positive"))),
+    }
 }
 
-fn load(shared: &Shared, tenant: &Tenant, key: &RecordKey) -> Result<Option<Found>, PipelineError> {
-    let (key, family) = shared.customers.with(tenant, |identity| {
-        let canonical = identity.canonical(key);
-        let family = Family::of(identity, &canonical);
-        (canonical, family)
-    });
-    let Some(family) = family else { return Ok(None) };
-    let settings = shared.settings.of(tenant);
-    let held = Held::load(&*shared.store, tenant, &family, &settings, shared.applied())?;
-    if !held.is_known() {
-        return Ok(None);
-    }
-    Ok(Some(Found { key, sources: family.sources, held }))
+fn moment(text: &str) -> Result<Timestamp, PipelineError> {
+    text.parse().map_err(|_| {
+        PipelineError::Query(format!("updated_since {text:?} is not an RFC 3339 time (2026-03-01T12:00:00Z)"))
+    })
 }
 
 /// A view that is not kept ready made. It is stamped as the stored one is, or with the moment that was asked for.
@@ -290,14 +214,6 @@ fn render(
     stamps.put(&mut document);
     let bytes: Arc<[u8]> = document.to_bytes().into();
     Ok(Some(ServedDocument { etag: etag(&bytes), bytes, revision: document.meta.revision }))
-}
-
-fn row(fact: Fact, spans: Vec<(u32, u32)>) -> InteractionRow {
-    let text = match &fact.entry.event.data {
-        EventData::InteractionReceived(interaction) => interaction.customer_text(),
-        _ => None,
-    };
-    InteractionRow { event: fact.entry.event, text, scores: fact.entry.scores, spans }
 }
 
 /// A page of up to `limit` rows out of up to `limit + 1`, with the place of its last row where there are more.

@@ -16,7 +16,8 @@ use crate::{
         event::json_pointer,
         lexicon::Lexicon,
         settings::{
-            Channel, Competitor, LabelRules, Module, Route, Settings, SignalRule, Watchlist, standard_signals,
+            Assumption, Channel, Competitor, LabelRules, Module, Route, Settings, SignalRule, Than,
+            Watchlist, standard_signals,
         },
     },
     store::{Store, StoreError},
@@ -61,6 +62,12 @@ struct Routing {
     routing: Vec<Route>,
 }
 
+#[derive(Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Assumptions {
+    assumptions: Vec<Assumption>,
+}
+
 /// A settings document that was found good.
 pub enum Checked {
     Competitors(Vec<Competitor>),
@@ -71,7 +78,13 @@ pub enum Checked {
     Signals(Vec<SignalRule>),
     Routing(Vec<Route>),
     Alerts(AlertRules),
+    Assumptions(Vec<Assumption>),
+    /// The mark that a replay was switched to; nobody puts it.
+    Switched,
 }
+
+/// The settings document in which the store marks a switch.
+pub const SWITCHED: &str = "replay";
 
 /// Reads the body of a settings document; answers with its meaning and the form to keep.
 pub fn check(name: &str, body: &str, phrases_max: usize) -> Result<(Checked, String), PipelineError> {
@@ -150,6 +163,20 @@ pub fn check(name: &str, body: &str, phrases_max: usize) -> Result<(Checked, Str
             }
             Ok((Checked::Alerts(rules.clone()), write(&rules)))
         }
+        "assumptions" => {
+            let document: Assumptions = read(body)?;
+            let mut budget = Phrases::new(phrases_max);
+            for (i, assumption) in document.assumptions.iter().enumerate() {
+                budget.take(&format!("/assumptions/{i}/id"), &assumption.id)?;
+                budget.take(&format!("/assumptions/{i}/statement"), &assumption.statement)?;
+                if matches!(assumption.than, Than::Share(share) if !(0.0..=1.0).contains(&share)) {
+                    let pointer = format!("/assumptions/{i}/than");
+                    return Err(bad(&pointer, "a share lies between 0 and 1; or give \"rest\""));
+                }
+            }
+            Ok((Checked::Assumptions(document.assumptions.clone()), write(&document)))
+        }
+        SWITCHED => Ok((Checked::Switched, body.to_owned())),
         other => Err(PipelineError::UnknownSetting(other.into())),
     }
 }
@@ -164,6 +191,7 @@ fn default_body(name: &str) -> String {
         "labels" => write(&LabelRules::default()),
         "signals" => write(&Signals { signals: standard_signals() }),
         "alerts" => write(&AlertRules::default()),
+        "assumptions" => write(&Assumptions::default()),
         _ => write(&Routing::default()),
     }
 }
@@ -232,7 +260,9 @@ pub struct TenantSettings {
     pub fold: Settings,
     /// The phrases of `fold`, which all histories share.
     pub lexicon: Arc<Lexicon>,
-    /// Sum of all versions: grows with every change.
+    /// What the company believes; documents do not depend on it.
+    pub assumptions: Vec<Assumption>,
+    /// Sum of the versions of all that documents are made with: grows with every change.
     pub generation: u64,
     bodies: BTreeMap<String, Setting>,
 }
@@ -240,7 +270,8 @@ pub struct TenantSettings {
 impl Default for TenantSettings {
     fn default() -> Self {
         let fold = Settings::default();
-        Self { lexicon: Arc::new(Lexicon::new(&fold)), fold, generation: 0, bodies: BTreeMap::new() }
+        let lexicon = Arc::new(Lexicon::new(&fold));
+        Self { lexicon, fold, assumptions: vec![], generation: 0, bodies: BTreeMap::new() }
     }
 }
 
@@ -254,8 +285,10 @@ impl TenantSettings {
         Ok(stored.unwrap_or_else(|| Setting { version: 0, body: default_body(name) }))
     }
 
-    fn with(&self, name: &str, setting: Setting, checked: Checked) -> Self {
+    /// These with another document of that name.
+    pub fn with(&self, name: &str, setting: Setting, checked: Checked) -> Self {
         let mut fold = self.fold.clone();
+        let mut assumptions = self.assumptions.clone();
         match checked {
             Checked::Competitors(competitors) => fold.competitors = competitors,
             Checked::Modules(modules) => fold.modules = modules,
@@ -268,15 +301,17 @@ impl TenantSettings {
             Checked::Signals(rules) => fold.signals = rules,
             Checked::Routing(routes) => fold.routing = routes,
             Checked::Alerts(rules) => fold.alerts = rules,
+            Checked::Assumptions(stated) => assumptions = stated,
+            Checked::Switched => {}
         }
         let mut bodies = self.bodies.clone();
         bodies.insert(name.into(), setting);
-        // What raises an alert changes no document.
-        let of_documents = bodies.iter().filter(|(name, _)| *name != "alerts");
-        let generation = of_documents.map(|(_, setting)| setting.version).sum();
+        // What raises an alert and what is assumed change no document.
+        let made_with = bodies.iter().filter(|(name, _)| !["alerts", "assumptions"].contains(&name.as_str()));
+        let generation = made_with.map(|(_, s)| s.version).sum();
         let same_words = fold.competitors == self.fold.competitors && fold.watchlists == self.fold.watchlists;
         let lexicon = if same_words { self.lexicon.clone() } else { Arc::new(Lexicon::new(&fold)) };
-        Self { lexicon, fold, generation, bodies }
+        Self { lexicon, fold, assumptions, generation, bodies }
     }
 }
 
@@ -310,6 +345,19 @@ impl SettingsTable {
     pub fn of(&self, tenant: &Tenant) -> Arc<TenantSettings> {
         let tenants = self.tenants.read().unwrap_or_else(PoisonError::into_inner);
         tenants.get(tenant).unwrap_or(&self.standard).clone()
+    }
+
+    /// Takes documents over that are stored already.
+    pub fn adopt(&self, tenant: &Tenant, settings: Vec<(String, Setting)>) {
+        let _putting = self.putting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tenants = self.tenants.write().unwrap_or_else(PoisonError::into_inner);
+        let all = tenants.entry(tenant.clone()).or_default();
+        for (name, setting) in settings {
+            match check(&name, &setting.body, usize::MAX) {
+                Ok((checked, _)) => *all = Arc::new(all.with(&name, setting, checked)),
+                Err(error) => tracing::error!(name, %error, "a stored setting cannot be read"),
+            }
+        }
     }
 
     /// Stores a checked document as the next version and takes it over.

@@ -46,6 +46,11 @@ pub struct Shared {
     pub customers: Customers,
     pub settings: SettingsTable,
     pub documents: DocumentCache,
+    /// Models of tenants that have been switched to one of their own.
+    pub scorers: super::replay::Scorers,
+    pub replaying: super::replay::Running,
+    /// Records whose digests are to be made.
+    pub waiting: super::segments::Waiting,
     /// Closed (`None`) at shutdown, so that streams end.
     pub changes: Mutex<Option<broadcast::Sender<Change>>>,
     pub progress: watch::Sender<Progress>,
@@ -72,6 +77,9 @@ impl Shared {
             customers: Customers::load(&*store)?,
             settings: SettingsTable::load(&*store)?,
             documents: DocumentCache::new(options.cached_document_bytes_max),
+            scorers: super::replay::Scorers::default(),
+            replaying: super::replay::Running::default(),
+            waiting: super::segments::Waiting::default(),
             changes: Mutex::new(Some(broadcast::Sender::new(CHANGES_WAITING_MAX))),
             progress: watch::Sender::new(Progress {
                 applied: positions.applied,
@@ -142,9 +150,15 @@ impl Shared {
         }
     }
 
+    /// Whether nothing more will be applied.
+    pub fn is_stopped(&self) -> bool {
+        !self.admitting.load(Ordering::Acquire) || self.progress.borrow().stopped
+    }
+
     /// Lets everyone who waits know that nothing more will come.
     pub fn stop(&self) {
         self.admitting.store(false, Ordering::Release);
+        self.waiting.stop();
         self.progress.send_modify(|progress| progress.stopped = true);
         *self.changes.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }

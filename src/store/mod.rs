@@ -14,10 +14,14 @@ use crate::{
     pipeline::{Setting, Tenant},
 };
 
+pub mod digests;
 pub mod outbox;
+pub mod replays;
 pub mod sqlite;
 
+pub use digests::*;
 pub use outbox::*;
+pub use replays::*;
 
 /// An event to be written.
 #[derive(Clone, Debug)]
@@ -176,6 +180,12 @@ pub struct RecordFilter {
     pub module: Option<String>,
     /// Part of the id.
     pub search: Option<String>,
+    /// Net sentiment below 0, 0 or above it.
+    pub mood: Option<std::cmp::Ordering>,
+    /// Names this competitor, as far as digests know.
+    pub competitor: Option<String>,
+    /// Has a document that has changed since then, as far as digests know.
+    pub changed_since: Option<Timestamp>,
     /// Continue after this one, as a row of the page before gave it.
     pub after: Option<(Option<Timestamp>, RecordKey)>,
     pub limit: usize,
@@ -275,6 +285,12 @@ pub trait Store: Send + Sync + 'static {
 
     /// Alerts, webhooks and actions.
     fn outbox(&self) -> &dyn Outbox;
+
+    /// What questions about many records read.
+    fn digests(&self) -> &dyn Digests;
+
+    /// History under other scores and settings.
+    fn replays(&self) -> &dyn Replays;
 
     /// Writes a consistent copy while others go on reading and writing.
     fn backup(&self, path: &Path) -> Result<(), StoreError>;

@@ -15,6 +15,7 @@ use hearken::engine::{
     spec::EncoderSpec,
     weights::Checkpoint,
 };
+use hearken::scores::{Emotion, Label};
 use safetensors::{Dtype, tensor::TensorView};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -132,6 +133,7 @@ pub fn config() -> Value {
         // In another order than the engine keeps them.
         "intent": classifier(&["other", "complaint", "request", "purchase"]),
         "keyphrases": {"task": "token-classification", "labels": ["O", "B-KEY", "I-KEY"]},
+        "emotion": classifier(&Emotion::ALL.iter().map(|e| e.name()).collect::<Vec<_>>()),
     }});
     config
 }
@@ -180,7 +182,13 @@ pub fn add_affine(tensors: &mut Tensors, random: &mut Random, name: &str, output
 pub fn tensors(seed: u64) -> Tensors {
     let (mut random, shape) = (Random::new(seed), small());
     let mut tensors = encoder(&mut random, "", shape);
-    for (head, labels, dense) in [("sentiment", 3, true), ("intent", 4, true), ("keyphrases", 3, false)] {
+    let heads = [
+        ("sentiment", 3, true),
+        ("intent", 4, true),
+        ("keyphrases", 3, false),
+        ("emotion", Emotion::ALL.len(), false),
+    ];
+    for (head, labels, dense) in heads {
         if dense {
             add_affine(&mut tensors, &mut random, &format!("heads.{head}.dense"), shape.hidden, shape.hidden);
         }

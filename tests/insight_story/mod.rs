@@ -267,5 +267,6 @@ pub fn scores(
                 .collect(),
         ),
         sentences: sentences(text).into_iter().map(sentence).collect(),
+        emotion: None,
     }
 }

@@ -118,8 +118,37 @@ impl<F: Fault> Store for Faulty<F> {
     fn outbox(&self) -> &dyn Outbox {
         self.inner.outbox()
     }
+    fn digests(&self) -> &dyn Digests {
+        self
+    }
+    fn replays(&self) -> &dyn Replays {
+        self.inner.replays()
+    }
     fn backup(&self, path: &Path) -> Result<(), StoreError> {
         self.inner.backup(path)
+    }
+}
+
+/// Digests are made anew where they are missing, so no fault strikes them; but they too are written one after the other.
+impl<F: Fault> Digests for Faulty<F> {
+    fn put_digests(&self, digests: Vec<NewDigest>) -> Result<(), StoreError> {
+        let _one = self.one.lock().unwrap_or_else(PoisonError::into_inner);
+        self.inner.digests().put_digests(digests)
+    }
+    fn digests(
+        &self,
+        tenant: &Tenant,
+        after: Option<&RecordKey>,
+        limit: usize,
+    ) -> Result<Vec<DigestRow>, StoreError> {
+        self.inner.digests().digests(tenant, after, limit)
+    }
+    fn digest_states(
+        &self,
+        after: Option<&TenantRecord>,
+        limit: usize,
+    ) -> Result<Vec<(TenantRecord, bool)>, StoreError> {
+        self.inner.digests().digest_states(after, limit)
     }
 }
 

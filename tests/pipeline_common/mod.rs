@@ -142,6 +142,7 @@ fn words(text: &str) -> Result<Scores, String> {
             sentiment: sentiment.clone(),
         }],
         sentiment: Some(sentiment),
+        emotion: None,
     })
 }
 

@@ -44,7 +44,7 @@ pub struct Arguments {
     file: PathBuf,
 
     /// What to score
-    #[arg(long, value_delimiter = ',', default_value = "sentiment,intent,keyphrases")]
+    #[arg(long, value_delimiter = ',', default_value = "sentiment,intent,keyphrases,emotion")]
     tasks: Vec<TaskName>,
 
     /// File to write instead of standard output
@@ -76,6 +76,7 @@ enum TaskName {
     Sentiment,
     Intent,
     Keyphrases,
+    Emotion,
 }
 
 impl From<TaskName> for Task {
@@ -84,6 +85,7 @@ impl From<TaskName> for Task {
             TaskName::Sentiment => Task::Sentiment,
             TaskName::Intent => Task::Intent,
             TaskName::Keyphrases => Task::Keyphrases,
+            TaskName::Emotion => Task::Emotion,
         }
     }
 }

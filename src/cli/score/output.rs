@@ -25,8 +25,18 @@ pub struct Line {
 }
 
 /// Names that a line has of its own.
-const OWN: &[&str] =
-    &["id", "language", "tokens", "truncated", "sentiment", "intent", "keyphrases", "error", "input"];
+const OWN: &[&str] = &[
+    "id",
+    "language",
+    "tokens",
+    "truncated",
+    "sentiment",
+    "intent",
+    "keyphrases",
+    "emotion",
+    "error",
+    "input",
+];
 
 impl Line {
     pub fn new(result: ScoreResult, others: Map<String, Value>) -> Line {

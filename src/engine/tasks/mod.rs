@@ -22,7 +22,7 @@ use super::{
     tokenize::{Tokenizer, Tokens, tokens_in},
 };
 use crate::{
-    scores::{Intent, Keyphrase, Scores, Sentence, Sentiment},
+    scores::{Emotion, Intent, Keyphrase, Scores, Sentence, Sentiment},
     text::{language, offsets::ScalarOffsets, sentence},
 };
 
@@ -32,6 +32,7 @@ pub struct Slots {
     pub sentiment: Option<Classifier>,
     pub intent: Option<Classifier>,
     pub keyphrases: Option<PhraseTagger>,
+    pub emotion: Option<Classifier>,
 }
 
 impl Slots {
@@ -43,6 +44,7 @@ impl Slots {
                 "sentiment" => slots.sentiment = Some(Classifier::new::<Sentiment>(HeadId(i), head)?),
                 "intent" => slots.intent = Some(Classifier::new::<Intent>(HeadId(i), head)?),
                 "keyphrases" => slots.keyphrases = Some(PhraseTagger::new(HeadId(i), head)?),
+                "emotion" => slots.emotion = Some(Classifier::new::<Emotion>(HeadId(i), head)?),
                 _ => {}
             }
         }
@@ -130,6 +132,9 @@ impl TextPlan {
         if let (true, Some(classifier)) = (self.tasks.intent, &slots.intent) {
             scores.intent = Some(classified(&whole(classifier, |r| &r.intent)?)?);
         }
+        if let (true, Some(classifier)) = (self.tasks.emotion, &slots.emotion) {
+            scores.emotion = Some(classified(&whole(classifier, |r| &r.emotion)?)?);
+        }
         if self.tasks.keyphrases && slots.keyphrases.is_some() {
             scores.keyphrases = Some(self.phrases(slots, &scalars, readings)?);
         }
@@ -150,10 +155,11 @@ impl TextPlan {
                     labels.extend(logits.chunks_exact(classifier.labels()).map(|l| likeliest(classifier, l)));
                 }
             }
-            if let Some(classifier) = &slots.intent {
-                labels.extend(
-                    reading.intent.chunks_exact(classifier.labels()).map(|l| likeliest(classifier, l)),
-                );
+            for (classifier, logits) in [(&slots.intent, &reading.intent), (&slots.emotion, &reading.emotion)]
+            {
+                if let Some(classifier) = classifier {
+                    labels.extend(logits.chunks_exact(classifier.labels()).map(|l| likeliest(classifier, l)));
+                }
             }
             for phrase in reading.phrases.iter().flatten() {
                 for (i, token) in phrase.span.tokens.clone().enumerate() {
@@ -241,6 +247,7 @@ fn sentence_plans(text: &str, tokens: &Tokens, windows: &[Window]) -> Vec<Senten
 pub struct Reading {
     sentiment: Vec<f32>,
     intent: Vec<f32>,
+    emotion: Vec<f32>,
     /// Logits of the sentences that this window holds, in order.
     sentences: Vec<f32>,
     /// `None` where a logit was not finite.
@@ -326,13 +333,19 @@ pub fn read(slots: &Slots, encoded: &dyn Encoded, placed: &[Placed]) -> Result<V
         }
     }
 
-    if let Some(classifier) = &slots.intent {
-        let spans: Vec<Range<usize>> =
-            asks(|t| t.intent).map(|(_, p)| p.pooled_rows(classifier.pooling)).collect();
+    // Heads with one answer for the whole of a window.
+    type Whole<'s> = (&'s Option<Classifier>, fn(&Tasks) -> bool, fn(&mut Reading) -> &mut Vec<f32>);
+    let whole: [Whole; 2] = [
+        (&slots.intent, |t| t.intent, |r| &mut r.intent),
+        (&slots.emotion, |t| t.emotion, |r| &mut r.emotion),
+    ];
+    for (classifier, wanted, place) in whole {
+        let Some(classifier) = classifier else { continue };
+        let spans: Vec<Range<usize>> = asks(wanted).map(|(_, p)| p.pooled_rows(classifier.pooling)).collect();
         let logits = encoded.pooled_logits(classifier.head, &spans)?;
         let answers = logits.chunks_exact(classifier.labels());
-        for ((i, _), answer) in asks(|t| t.intent).zip(answers) {
-            readings[i].intent = answer.to_vec();
+        for ((i, _), answer) in asks(wanted).zip(answers) {
+            *place(&mut readings[i]) = answer.to_vec();
         }
     }
 

@@ -102,7 +102,7 @@ async fn answer(state: &AppState, request: PredictRequest) -> Result<PredictResp
         .enumerate()
         .map(|(i, text)| within(text, limits.text_bytes_max, &pointer(i, batch)))
         .collect::<Result<Vec<_>, _>>()?;
-    let tasks = Tasks { sentiment: true, intent: false, keyphrases: false };
+    let tasks = Tasks { sentiment: true, intent: false, keyphrases: false, emotion: false };
     let options = ScoreOptions { tasks, lane: Lane::Interactive, deadline: None };
     let reply = state.engine.score(texts, options).await?;
     let mut predictions = Vec::with_capacity(reply.results.len());

@@ -8,6 +8,7 @@ use crate::insight::{
     event::{EventData, Outcome},
     history::Fact,
     reading::{Reading, Response, days_long},
+    segments::digest::Followed,
     statistics::{pct, wilson_pct95},
 };
 use crate::scores::Sentiment;
@@ -97,13 +98,13 @@ struct Place<'r> {
 }
 
 /// When the customer left and bought, in order.
-struct After {
+pub struct After {
     churned: Vec<Timestamp>,
     purchased: Vec<Timestamp>,
 }
 
 impl After {
-    fn of(reading: &Reading) -> Self {
+    pub fn of(reading: &Reading) -> Self {
         let mut after = Self { churned: vec![], purchased: vec![] };
         for fact in &reading.rare {
             let times = match &fact.event.data {
@@ -119,23 +120,31 @@ impl After {
 
     fn aftermath(&self, shown: &[Response], negatives: &[usize]) -> Aftermath {
         let mut aftermath = Aftermath { within_days: AFTERMATH_DAYS, ..Aftermath::default() };
-        let within = days_long(AFTERMATH_DAYS);
         for i in negatives {
-            let at = shown[*i].at;
-            let follows = |times: &[Timestamp]| {
-                let next = times.get(times.partition_point(|t| *t < at));
-                u64::from(next.is_some_and(|t| t.duration_since(at) <= within))
-            };
-            aftermath.churned += follows(&self.churned);
-            aftermath.purchased += follows(&self.purchased);
-            match shown.get(i + 1).filter(|next| next.at.duration_since(at) <= within) {
-                Some(next) => {
-                    aftermath.contacted_again += 1;
-                    aftermath.recovered += u64::from(next.sentiment == Sentiment::Positive);
-                }
-                None => aftermath.silent += 1,
-            }
+            let followed = self.followed(shown, *i);
+            aftermath.churned += u64::from(followed.churned);
+            aftermath.purchased += u64::from(followed.purchased);
+            aftermath.contacted_again += u64::from(followed.contacted_again);
+            aftermath.recovered += u64::from(followed.recovered);
+            aftermath.silent += u64::from(!followed.contacted_again);
         }
         aftermath
+    }
+
+    /// What followed one response; `responses` are in order of time.
+    pub fn followed(&self, responses: &[Response], i: usize) -> Followed {
+        let within = days_long(AFTERMATH_DAYS);
+        let at = responses[i].at;
+        let follows = |times: &[Timestamp]| {
+            let next = times.get(times.partition_point(|t| *t < at));
+            next.is_some_and(|t| t.duration_since(at) <= within)
+        };
+        let next = responses.get(i + 1).filter(|next| next.at.duration_since(at) <= within);
+        Followed {
+            contacted_again: next.is_some(),
+            recovered: next.is_some_and(|next| next.sentiment == Sentiment::Positive),
+            churned: follows(&self.churned),
+            purchased: follows(&self.purchased),
+        }
     }
 }

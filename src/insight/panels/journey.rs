@@ -1,22 +1,19 @@
-//! The journey through conversations: effort that piles up, feelings that escalate, and how the contacts went (K03, K04).
+//! The journey through conversations: effort that piles up, and feelings that escalate (K03).
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::insight::{
-    event::EventData,
     reading::{Reading, Response},
-    statistics::{Mean, pct, round},
+    statistics::{Mean, round},
 };
-use crate::scores::Sentiment;
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Journey {
     /// Conversations of at least three contacts that ended more negative than they began, worst first.
     pub escalation: Vec<Escalation>,
     pub effort: Effort,
-    pub operations: Operations,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -46,18 +43,6 @@ pub struct Effort {
     pub channel_switches: u64,
 }
 
-/// How contacts went, as the telephone or ticket system measured them, beside how the customer felt.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct Operations {
-    pub n: u64,
-    pub handle_s_mean: Option<f64>,
-    pub wait_s_mean: Option<f64>,
-    pub resolved_pct: Option<f64>,
-    /// Share of negatives among resolved and among unresolved contacts, in percent.
-    pub negative_pct_resolved: Option<f64>,
-    pub negative_pct_unresolved: Option<f64>,
-}
-
 /// Fewest contacts of a conversation that can escalate.
 pub const ESCALATION_CONTACTS_MIN: usize = 3;
 /// Least fall of the mean valence from the first half of the contacts to the second.
@@ -79,11 +64,7 @@ impl Journey {
                 .then_with(|| a.thread_id.cmp(&b.thread_id))
         });
         escalation.truncate(ESCALATIONS_MAX);
-        Self {
-            escalation: escalation.into_iter().map(|(_, e)| e).collect(),
-            effort: effort(&threads),
-            operations: operations(reading),
-        }
+        Self { escalation: escalation.into_iter().map(|(_, e)| e).collect(), effort: effort(&threads) }
     }
 }
 
@@ -134,37 +115,5 @@ fn effort(threads: &[Vec<&Response>]) -> Effort {
         channel_switches: count(&|contacts| {
             contacts.iter().any(|r| r.interaction.channel != contacts[0].interaction.channel)
         }),
-    }
-}
-
-/// Reads all interactions of the window, the company's own included: these carry the measures of a call too.
-fn operations(reading: &Reading) -> Operations {
-    let (mut handle, mut wait) = (Mean::default(), Mean::default());
-    let mut n = 0;
-    // (negative, scored, all) of the resolved and of the unresolved contacts.
-    let (mut resolved, mut unresolved) = ((0, 0, 0), (0, 0, 0));
-    for fact in reading.shown_facts() {
-        let EventData::InteractionReceived(interaction) = &fact.event.data else { continue };
-        let Some(ops) = &interaction.ops else { continue };
-        n += 1;
-        ops.handle_s.into_iter().for_each(|s| handle.add(s));
-        ops.wait_s.into_iter().for_each(|s| wait.add(s));
-        let Some(is_resolved) = ops.resolved else { continue };
-        let group = if is_resolved { &mut resolved } else { &mut unresolved };
-        group.2 += 1;
-        if let Some(sentiment) = fact.scores.as_ref().and_then(|s| s.sentiment.as_ref()) {
-            group.0 += u64::from(sentiment.label == Sentiment::Negative);
-            group.1 += 1;
-        }
-    }
-    let told = resolved.2 + unresolved.2;
-    let share = |count, of| (of > 0).then(|| pct(count, of));
-    Operations {
-        n,
-        handle_s_mean: handle.value().map(|s| round(s, 1)),
-        wait_s_mean: wait.value().map(|s| round(s, 1)),
-        resolved_pct: share(resolved.2, told),
-        negative_pct_resolved: share(resolved.0, resolved.1),
-        negative_pct_unresolved: share(unresolved.0, unresolved.1),
     }
 }

@@ -1,14 +1,21 @@
-//! What this customer wants, feels and thinks, and whether they can still be won (Z26, C09, C11).
+//! What this customer wants, feels and thinks, what they are worth, and whether they can still be won (Z26, C09, C11,
+//! X03, X08).
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{highlights::Highlights, keywords::MentionSentiment, sentiment::SentimentCounts};
+use super::{
+    emotions::{self, Feeling},
+    highlights::Highlights,
+    keywords::MentionSentiment,
+    sentiment::SentimentCounts,
+};
 use crate::insight::{
     event::{EventId, Outcome},
     metrics::Metrics,
     reading::Reading,
     rules,
+    standing::{self, Segment},
     statistics::round,
     tally::{self, Mentions},
 };
@@ -30,7 +37,30 @@ pub struct Profile {
     pub saveable: Option<bool>,
     /// Sum of the amounts of won deals.
     pub value: Option<f64>,
+    /// What they may still bring; null without a won deal.
+    pub clv: Option<LifetimeValue>,
+    /// Emotions that stand out, most frequent first.
+    pub emotions: Vec<Feeling>,
+    /// What they are like: by demography, place, behaviour, transaction, attitude and stage.
+    pub segments: Vec<Segment>,
 }
+
+/// Customer lifetime value: what is expected from now on, under an assumption that is named with it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct LifetimeValue {
+    pub value: f64,
+    /// Mean yearly amount of the won deals since the first sign of the customer, over at least a year.
+    pub yearly: f64,
+    pub horizon_years: f64,
+    pub assumption: String,
+    /// `insufficient_evidence` on a single won deal.
+    pub note: Option<String>,
+}
+
+/// Years for which what was bought so far is taken to go on.
+pub const CLV_HORIZON_YEARS: f64 = 3.0;
+/// Below this many won deals a lifetime value carries the note `insufficient_evidence`.
+pub const CLV_DEALS_MIN: usize = 2;
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Topic {
@@ -66,6 +96,16 @@ impl Profile {
             None if counts.total() < STANCE_RESPONSES_MIN => (None, None),
             None => (counts.net().map(by_sentiment), Some("sentiment")),
         };
+        let mut segments = standing::segments(reading);
+        if let (Some(stance), Some(basis)) = (stance, stance_basis) {
+            segments.push(Segment {
+                kind: "attitude".into(),
+                name: "stance".into(),
+                value: stance.into(),
+                basis: basis.into(),
+            });
+        }
+        let amounts = won_amounts(reading);
         Self {
             needs: needs(reading),
             feeling: counts.net().map(|net| round(net, 2)),
@@ -73,7 +113,10 @@ impl Profile {
             stance: stance.map(Into::into),
             stance_basis: stance_basis.map(Into::into),
             saveable: saveable(highlights),
-            value: value(reading),
+            value: (!amounts.is_empty()).then(|| round(amounts.iter().sum(), 2)),
+            clv: lifetime_value(reading, highlights, &amounts),
+            emotions: emotions::feelings(reading),
+            segments,
         }
     }
 }
@@ -130,11 +173,36 @@ fn saveable(highlights: &Highlights) -> Option<bool> {
     active().next().map(|_| !left)
 }
 
-fn value(reading: &Reading) -> Option<f64> {
+fn won_amounts(reading: &Reading) -> Vec<f64> {
     let won = reading.deals.values().filter_map(|changes| {
         let (_, stage) = super::deals::decisive(changes)?;
         (stage.outcome == Outcome::Won).then(|| changes.iter().rev().find_map(|(_, s)| s.amount)).flatten()
     });
-    let amounts: Vec<f64> = won.filter(|a| a.is_finite()).collect();
-    (!amounts.is_empty()).then(|| round(amounts.iter().sum(), 2))
+    won.filter(|a| a.is_finite()).collect()
+}
+
+fn lifetime_value(reading: &Reading, highlights: &Highlights, amounts: &[f64]) -> Option<LifetimeValue> {
+    const DAYS_PER_YEAR: f64 = 365.25;
+    if amounts.is_empty() {
+        return None;
+    }
+    let first = reading.facts.first().map_or(reading.end, |f| f.event.time);
+    let days = reading.end.duration_since(first).as_hours() as f64 / 24.0;
+    let yearly = amounts.iter().sum::<f64>() / (days / DAYS_PER_YEAR).max(1.0);
+    let left = saveable(highlights) == Some(false);
+    let (value, assumption) = if left {
+        (0.0, "the customer has left and buys nothing more".to_owned())
+    } else {
+        let assumption = format!(
+            "won deals go on at their mean yearly amount for {CLV_HORIZON_YEARS} years, without discount or growth"
+        );
+        (yearly * CLV_HORIZON_YEARS, assumption)
+    };
+    Some(LifetimeValue {
+        value: round(value, 2),
+        yearly: round(yearly, 2),
+        horizon_years: CLV_HORIZON_YEARS,
+        assumption,
+        note: (amounts.len() < CLV_DEALS_MIN).then(|| "insufficient_evidence".into()),
+    })
 }

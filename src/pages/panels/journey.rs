@@ -6,7 +6,7 @@ use super::{Subject, nothing, panel, show, theirs};
 
 pub fn journey(subject: &Subject) -> Markup {
     let journey = &subject.document.journey;
-    let (effort, operations) = (&journey.effort, &journey.operations);
+    let (effort, operations) = (&journey.effort, &subject.document.ops);
     let empty = journey.escalation.is_empty() && effort.contacts_per_response.is_none() && operations.n == 0;
     panel(
         "journey",

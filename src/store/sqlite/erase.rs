@@ -60,7 +60,13 @@ pub fn erase(connection: &mut Connection, erasure: &Erasure) -> Result<Option<Er
                 .execute(params![&*tenant.0, record.module, record.id])?;
         }
         super::outbox::erase(&transaction, tenant, record)?;
+        super::digests::remove(&transaction, tenant, record)?;
+        super::replays::remove_record(&transaction, tenant, record)?;
         shared.remove(record);
+    }
+    // Their digests may hold keywords of what is gone; they are made anew with the documents.
+    for record in &shared {
+        super::digests::remove(&transaction, tenant, record)?;
     }
     let ticket = writer::next_ticket(&transaction)?;
     let mut hash = Sha256::new();

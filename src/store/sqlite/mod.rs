@@ -4,10 +4,12 @@
 //! batch is on disk when its call returns (`synchronous=FULL`), and what is deleted is overwritten
 //! (`secure_delete=ON`); [`erase`] sees to what SQLite leaves elsewhere.
 
+mod digests;
 mod erase;
 mod gaps;
 mod outbox;
 mod reader;
+mod replays;
 mod schema;
 mod writer;
 
@@ -177,6 +179,14 @@ impl Store for SqliteStore {
     }
 
     fn outbox(&self) -> &dyn Outbox {
+        self
+    }
+
+    fn digests(&self) -> &dyn Digests {
+        self
+    }
+
+    fn replays(&self) -> &dyn Replays {
         self
     }
 

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::super::*;
-use super::writer::sortable;
+use super::{replays::SHOWN_SCORES, writer::sortable};
 
 pub fn positions(connection: &Connection) -> Result<Positions, StoreError> {
     let logged: i64 = connection
@@ -16,7 +16,7 @@ pub fn positions(connection: &Connection) -> Result<Positions, StoreError> {
 }
 
 const COLUMNS: &str =
-    "e.position, e.tenant, e.source, e.id, e.revision, e.type, e.time, e.received_at, e.data, e.scores";
+    "e.position, e.tenant, e.source, e.id, e.revision, e.type, e.time, e.received_at, e.data";
 
 /// What a row holds before its times are read.
 fn log_row(row: &Row) -> rusqlite::Result<LogRow> {
@@ -46,7 +46,9 @@ pub fn read_after(
     events_max: usize,
     data_bytes_max: usize,
 ) -> Result<Vec<LogRow>, StoreError> {
-    let sql = format!("SELECT {COLUMNS} FROM events e WHERE e.position > ?1 ORDER BY e.position LIMIT ?2");
+    let sql = format!(
+        "SELECT {COLUMNS}, {SHOWN_SCORES} FROM events e WHERE e.position > ?1 ORDER BY e.position LIMIT ?2"
+    );
     let mut statement = connection.prepare_cached(&sql)?;
     let mut rows = Vec::new();
     let mut bytes = 0;
@@ -66,8 +68,18 @@ pub fn history(
     tenant: &Tenant,
     records: &[RecordKey],
 ) -> Result<Vec<LogRow>, StoreError> {
+    history_with(connection, tenant, records, SHOWN_SCORES)
+}
+
+/// [`history`] with `scores`, an SQL expression over the event `e`.
+pub fn history_with(
+    connection: &Connection,
+    tenant: &Tenant,
+    records: &[RecordKey],
+    scores: &str,
+) -> Result<Vec<LogRow>, StoreError> {
     let sql = format!(
-        "SELECT {COLUMNS} FROM memberships m JOIN events e USING (position)
+        "SELECT {COLUMNS}, {scores} FROM memberships m JOIN events e USING (position)
          WHERE m.tenant = ?1 AND m.module = ?2 AND m.record = ?3 ORDER BY m.position"
     );
     let mut rows = std::collections::BTreeMap::new();
@@ -82,7 +94,7 @@ pub fn history(
 }
 
 pub fn links(connection: &Connection) -> Result<Vec<LogRow>, StoreError> {
-    let sql = format!("SELECT {COLUMNS} FROM events e WHERE e.link = 1 ORDER BY e.position");
+    let sql = format!("SELECT {COLUMNS}, e.scores FROM events e WHERE e.link = 1 ORDER BY e.position");
     let mut statement = connection.prepare_cached(&sql)?;
     Ok(statement.query_map([], log_row)?.collect::<Result<_, _>>()?)
 }
@@ -107,7 +119,7 @@ pub fn dirty_since(connection: &Connection) -> Result<Option<u64>, StoreError> {
     Ok(since.map(|t| t as u64))
 }
 
-fn tenant_record(row: &Row, first: usize) -> rusqlite::Result<TenantRecord> {
+pub fn tenant_record(row: &Row, first: usize) -> rusqlite::Result<TenantRecord> {
     let tenant = Tenant(row.get::<_, String>(first)?.into());
     Ok((tenant, RecordKey { module: row.get(first + 1)?, id: row.get(first + 2)? }))
 }
@@ -167,6 +179,12 @@ pub fn records(
            AND (?2 IS NULL OR module = ?2)
            AND (?3 IS NULL OR EXISTS (SELECT 1 FROM json_each(labels) WHERE json_each.value = ?3))
            AND (?4 IS NULL OR instr(record, ?4) > 0)
+           AND (?9 IS NULL OR sign(net_sentiment) = ?9)
+           AND (?10 IS NULL OR EXISTS (SELECT 1 FROM digests g, json_each(g.competitors) c
+                WHERE g.tenant = ?1 AND g.module = documents.module AND g.record = documents.record AND c.value = ?10))
+           AND (?11 IS NULL OR EXISTS (SELECT 1 FROM digests g
+                WHERE g.tenant = ?1 AND g.module = documents.module AND g.record = documents.record
+                  AND g.changed_at >= ?11))
            AND coalesce(last_activity_at, '') <= coalesce(?5, '~')
            AND (?5 IS NULL OR coalesce(last_activity_at, '') < ?5
                 OR (coalesce(last_activity_at, '') = ?5 AND (module, record) > (?6, ?7)))
@@ -184,7 +202,10 @@ pub fn records(
             after_time,
             after_key.as_ref().map(|k| &k.module),
             after_key.as_ref().map(|k| &k.id),
-            filter.limit as i64
+            filter.limit as i64,
+            filter.mood.map(|mood| mood as i64),
+            filter.competitor,
+            filter.changed_since.map(sortable)
         ],
         |row| Ok((RecordKey { module: row.get(8)?, id: row.get(9)? }, stored_document(row, Vec::new())?)),
     )?;
@@ -206,7 +227,7 @@ pub fn known_records(
 }
 
 /// Nothing sorts before empty names, and no record has them.
-fn first_after(after: Option<&TenantRecord>) -> (&str, &str, &str) {
+pub fn first_after(after: Option<&TenantRecord>) -> (&str, &str, &str) {
     after.map_or(("", "", ""), |(tenant, key)| (&*tenant.0, key.module.as_str(), key.id.as_str()))
 }
 

@@ -8,7 +8,7 @@ use super::StoreError;
 
 /// The steps that make the tables, in order; a file's `user_version` says how many it has gone. A step that was released
 /// never changes: what the tables need more is a step of its own.
-const STEPS: &[&str] = &[LOG_TABLES, super::outbox::TABLES];
+const STEPS: &[&str] = &[LOG_TABLES, super::outbox::TABLES, super::digests::TABLES, super::replays::TABLES];
 
 const LOG_TABLES: &str = "
 -- Surviving events. A position is never given twice.

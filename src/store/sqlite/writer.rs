@@ -189,6 +189,7 @@ pub fn remove(
     let records = mark_members(transaction, tenant, position, by)?;
     transaction.prepare_cached("DELETE FROM memberships WHERE position = ?1")?.execute([position])?;
     transaction.prepare_cached("DELETE FROM events WHERE position = ?1")?.execute([position])?;
+    super::replays::remove_event(transaction, position)?;
     Ok(records)
 }
 
@@ -308,13 +309,14 @@ pub fn remove_document(
     tenant: &Tenant,
     record: &RecordKey,
 ) -> Result<usize, StoreError> {
+    super::digests::remove(transaction, tenant, record)?;
     Ok(transaction
         .prepare_cached("DELETE FROM documents WHERE tenant = ?1 AND module = ?2 AND record = ?3")?
         .execute(params![&*tenant.0, record.module, record.id])?)
 }
 
 pub fn put_setting(
-    connection: &mut Connection,
+    connection: &Connection,
     tenant: &Tenant,
     name: &str,
     body: &str,
