@@ -13,7 +13,7 @@ use std::{
 
 use hearken::{
     insight::event::RecordKey,
-    pipeline::{IncomingEvent, Pipeline, ViewQuery, verify_store},
+    pipeline::{IncomingEvent, Pipeline, RecordQuery, ViewQuery, verify_store},
     store::*,
 };
 use pipeline_common::{
@@ -137,6 +137,13 @@ async fn a_store_that_fails_for_a_while_is_waited_for() {
     assert_same(&documents(&pipeline).await, &undisturbed().await, "after the failures");
 }
 
+/// Every record of the tenant as lists show it: labels, interactions, net sentiment.
+async fn listed(pipeline: &Pipeline) -> Vec<String> {
+    let query = RecordQuery { limit: Some(200), ..RecordQuery::default() };
+    let page = pipeline.records(&TENANT(), &query).await.unwrap();
+    page.items.iter().map(|row| format!("{row:?}")).collect()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_erased_never_was() {
     let customer = ("contact", "erase-me");
@@ -145,6 +152,7 @@ async fn what_was_erased_never_was() {
         let never = Rig::new();
         never.apply(others.clone()).await;
         let expected = documents(&never.pipeline).await;
+        let listed = listed(&never.pipeline).await;
 
         // The customer was a lead, is merged into, is a contact of a deal, is related to the mail of others.
         let lead = ("lead", "erase-lead");
@@ -167,6 +175,8 @@ async fn what_was_erased_never_was() {
         let receipt = rig.pipeline.erase(&TENANT(), &key(lead)).await.unwrap();
         assert_eq!((receipt.erased_interactions, receipt.documents_changed), (3, 1));
         assert_same(&documents(&rig.pipeline).await, &expected, &format!("seed {seed}"));
+        assert_eq!(self::listed(&rig.pipeline).await, listed, "what the tenant's lists count");
+        assert_eq!(rig.pipeline.health().records, never.pipeline.health().records);
         assert!(!holds(rig.folder.path(), "erase-"), "a name is left in a file");
         let again = rig.pipeline.ingest(&TENANT(), theirs, true).await.unwrap();
         assert_eq!((again.accepted, again.duplicates), (0, 5));
