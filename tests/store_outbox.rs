@@ -139,6 +139,8 @@ fn a_delivery_waits_until_it_is_settled_and_can_be_revived() {
         let left: Vec<String> =
             outbox.deliveries(&tenant(), "w", None, None, 10).unwrap().into_iter().map(|d| d.alert).collect();
         assert_eq!(left, ["c", "a"]);
+        outbox.put_webhook(&tenant(), &WebhookRow { enabled: false, ..webhook("w", &[], &[]) }).unwrap();
+        assert_eq!(outbox.prune(at(3)).unwrap(), 1, "unless nobody is to get it");
         assert!(outbox.delete_webhook(&tenant(), "w").unwrap());
         assert!(!outbox.delete_webhook(&tenant(), "w").unwrap());
         assert_eq!(outbox.depth().unwrap().pending, 0);

@@ -30,13 +30,13 @@ mod webhooks;
 mod witnesses;
 
 use std::sync::{
-    Arc,
+    Arc, Mutex, PoisonError,
     atomic::Ordering,
     mpsc::{Sender, channel},
 };
 
 use jiff::Timestamp;
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, task::JoinHandle};
 
 use crate::{
     insight::event::{Event, RecordKey},
@@ -275,6 +275,8 @@ pub struct Pipeline {
 struct Inner {
     shared: Arc<Shared>,
     applier: Sender<Message>,
+    /// Sends webhooks.
+    courier: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Drop for Inner {
@@ -303,10 +305,10 @@ impl Pipeline {
             .name("applier".into())
             .spawn(move || work.run())
             .map_err(|error| PipelineError::Store(format!("no thread for the applier: {error}")))?;
-        runtime.spawn(webhooks::run(shared.clone()));
         segments::start(&shared)
             .map_err(|error| PipelineError::Store(format!("no thread for the digests: {error}")))?;
-        Ok(Pipeline { inner: Arc::new(Inner { shared, applier }) })
+        let courier = Mutex::new(Some(runtime.spawn(webhooks::run(shared.clone()))));
+        Ok(Pipeline { inner: Arc::new(Inner { shared, applier, courier }) })
     }
 
     fn send(&self, message: Message) -> Result<(), PipelineError> {
@@ -356,6 +358,12 @@ impl Pipeline {
         if self.send(Message::Shutdown(done)).is_ok() {
             // Fails where the applier has stopped by itself.
             let _ = finished.await;
+        }
+        let courier = self.inner.courier.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(courier) = courier {
+            // It gives up by itself; the rest is for its last write.
+            let wait = std::time::Duration::from_millis(2 * webhooks::DRAIN_MS_MAX);
+            let _ = tokio::time::timeout(wait, courier).await;
         }
     }
 }

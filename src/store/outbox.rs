@@ -236,7 +236,7 @@ pub trait Outbox: Send + Sync {
 
     fn depth(&self) -> Result<Depth, StoreError>;
 
-    /// Deletes alerts raised before `before` that wait for no delivery.
+    /// Deletes alerts raised before `before` that wait for no enabled webhook.
     fn prune(&self, before: Timestamp) -> Result<usize, StoreError>;
 
     fn action(&self, tenant: &Tenant, id: &str) -> Result<Option<ActionRow>, StoreError>;

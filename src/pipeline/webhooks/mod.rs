@@ -21,7 +21,7 @@ use crate::{
     store::{DeliveryRow, DeliveryState, NewAlert, WebhookRow},
 };
 
-pub use worker::run;
+pub use worker::{DRAIN_MS_MAX, run};
 
 /// The type of the event that `/test` sends.
 pub const TEST_TYPE: &str = "hearken.webhook.test.v1";

@@ -28,6 +28,8 @@ const ENDPOINT_ATTEMPTS_MAX: usize = 4;
 const ATTEMPTS_MAX: usize = 128;
 /// Longest sleep; the outbox may have been changed by another way.
 const IDLE_MS_MAX: u64 = 15_000;
+/// How long attempts on their way may take when the server stops.
+pub const DRAIN_MS_MAX: u64 = 2_000;
 /// Pause after the store has failed.
 const STORE_RETRY_MS: u64 = 1_000;
 /// How often digests and the depth of the outbox are looked at, and how often old alerts.
@@ -107,7 +109,7 @@ pub async fn run(shared: Arc<Shared>) {
         };
         let mut done = Vec::new();
         tokio::select! {
-            _ = stopped.wait_for(|progress| progress.stopped) => return,
+            _ = stopped.wait_for(|progress| progress.stopped) => break,
             () = shared.deliver.notified() => {}
             Some(first) = flight.join_next(), if !flight.is_empty() => done.extend(first),
             () = tokio::time::sleep(wait) => {}
@@ -117,6 +119,16 @@ pub async fn run(shared: Arc<Shared>) {
         }
         settle(&shared, done, &mut busy).await;
     }
+    // What is on its way may arrive: written down now, it is not sent again at the next start.
+    let mut done = Vec::new();
+    let drain = async {
+        while let Some(more) = flight.join_next().await {
+            done.extend(more);
+        }
+    };
+    // What takes longer stays pending.
+    let _ = tokio::time::timeout(Duration::from_millis(DRAIN_MS_MAX), drain).await;
+    settle(&shared, done, &mut busy).await;
 }
 
 /// Reads what is due, without what is in flight and no more than may be.

@@ -393,7 +393,8 @@ impl Outbox for SqliteStore {
             let transaction = connection.transaction()?;
             let gone = transaction.execute(
                 "DELETE FROM alerts WHERE at < ?1 AND NOT EXISTS
-                   (SELECT 1 FROM deliveries d WHERE d.number = alerts.number AND d.state = 'pending')",
+                   (SELECT 1 FROM deliveries d JOIN webhooks w ON w.tenant = d.tenant AND w.id = d.webhook
+                    WHERE d.number = alerts.number AND d.state = 'pending' AND w.enabled = 1)",
                 [sortable(before)],
             )?;
             if gone > 0 {
