@@ -97,7 +97,11 @@ impl<'a> Reading<'a> {
         let facts = merged(history, &members, view);
         let whole = members.len() == 1 && view.as_of.is_none();
         let (rare, revision) = match history.timeline(&members[0]).filter(|_| whole) {
-            Some(timeline) => (timeline.rare().iter().map(|f| &**f).collect(), timeline.revision()),
+            Some(timeline) => {
+                let rare = timeline.rare().iter().map(|f| &**f);
+                let (rare, fallen): (Vec<&Fact>, Vec<&Fact>) = rare.partition(|fact| stands(history, fact));
+                (rare, timeline.revision() - fallen.len() as u64)
+            }
             None => {
                 let rare = facts.iter().copied().filter(|f| is_rare(&f.event.data)).collect();
                 (rare, facts.iter().map(|f| 1 + u64::from(f.event.data.revision())).sum())
@@ -250,7 +254,11 @@ pub fn days_long(days: u32) -> SignedDuration {
 fn merged<'a>(history: &'a History, records: &[RecordKey], view: &View) -> Vec<&'a Fact> {
     let mut facts: Vec<&Fact> =
         records.iter().flat_map(|key| history.of_record(key)).filter(|f| view.knows(f.event.time)).collect();
-    facts.retain(|fact| stands(history, fact));
+    // Cases that fall are rare: few records have any, and all others are spared a look at each fact.
+    let mut rare = records.iter().filter_map(|key| history.timeline(key)).flat_map(Timeline::rare);
+    if rare.any(|fact| !stands(history, fact)) {
+        facts.retain(|fact| stands(history, fact));
+    }
     if records.len() > 1 {
         facts.sort_by(|a, b| (a.event.time, &a.event.id).cmp(&(b.event.time, &b.event.id)));
         facts.dedup_by(|a, b| a.event.id == b.event.id);

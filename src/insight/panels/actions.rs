@@ -78,9 +78,9 @@ pub fn of(reading: &Reading, highlights: &Highlights) -> Vec<Action> {
     let mut actions: Vec<Action> = Vec::new();
     for label in highlights.labels.iter().filter(|l| l.active) {
         let of_label = || cases.iter().filter(|case| case.label == label.id);
-        let newest = newest_evidence(reading, label);
-        let quiet =
-            of_label().any(|case| !case.state.is_closed() || newest.is_none_or(|at| at <= case.changed_at));
+        let closed_at = of_label().map(|case| case.changed_at).max();
+        let quiet = of_label().any(|case| !case.state.is_closed())
+            || closed_at.is_some_and(|at| newest_evidence(reading, label).is_none_or(|newest| newest <= at));
         if !quiet {
             actions.push(suggestion(reading, label, of_label().count()));
         }
@@ -99,7 +99,7 @@ pub fn of(reading: &Reading, highlights: &Highlights) -> Vec<Action> {
 
 /// The cases of the record itself and of what has become it.
 fn cases(reading: &Reading) -> Vec<Case> {
-    let changes = reading.facts.iter().filter_map(|fact| match &fact.event.data {
+    let changes = reading.rare.iter().filter_map(|fact| match &fact.event.data {
         EventData::ActionChanged(change) if reading.is_alias(&change.record) => {
             Some((fact.event.time, &**change))
         }
@@ -110,12 +110,10 @@ fn cases(reading: &Reading) -> Vec<Case> {
 
 fn newest_evidence(reading: &Reading, label: &rules::Label) -> Option<Timestamp> {
     let newest = label.evidence.first()?;
-    reading
-        .facts
-        .iter()
-        .rev()
-        .find(|fact| reading.name(&fact.event.id) == *newest)
-        .map(|fact| fact.event.time)
+    // Only what ends like the name can be called so.
+    let named =
+        |fact: &&&Fact| newest.ends_with(&fact.event.id.id) && reading.name(&fact.event.id) == *newest;
+    reading.facts.iter().rev().find(named).map(|fact| fact.event.time)
 }
 
 fn suggestion(reading: &Reading, label: &rules::Label, number: usize) -> Action {
