@@ -25,6 +25,8 @@ mod verify;
 
 mod openapi;
 
+mod gpu_check;
+
 #[derive(Parser)]
 #[command(name = "hearken", version, about, long_about = LONG_ABOUT, after_help = EXAMPLES)]
 struct Cli {
@@ -59,6 +61,7 @@ enum Command {
     Restore(restore::Arguments),
     /// Print the schema of the HTTP API
     Openapi,
+    GpuCheck(gpu_check::Arguments),
 }
 
 /// Runs the program named by the arguments.
@@ -74,6 +77,7 @@ pub fn main() -> ExitCode {
         Command::Backup(arguments) => backup::run(arguments),
         Command::Restore(arguments) => restore::run(arguments),
         Command::Openapi => openapi::run(),
+        Command::GpuCheck(arguments) => gpu_check::run(arguments),
     };
     done.unwrap_or_else(|error| {
         eprintln!("hearken: {error:#}");

@@ -152,9 +152,15 @@ impl Gate {
         Ok(Admission { gate: self.clone(), lane, place, tokens: Mutex::new(tokens) })
     }
 
-    /// Says how many tokens the forward pass under way has; 0 when it has ended.
-    pub fn running(&self, tokens: usize) {
-        self.lock().running = tokens;
+    /// Says that a forward pass of so many tokens is under way.
+    pub fn began(&self, tokens: usize) {
+        self.lock().running += tokens;
+    }
+
+    /// Says that it has ended.
+    pub fn ended(&self, tokens: usize) {
+        let mut state = self.lock();
+        state.running = state.running.saturating_sub(tokens);
     }
 
     pub fn close(&self) {
@@ -291,11 +297,11 @@ mod tests {
         assert_eq!(gate.admit(Interactive, 10, at(500), most(9)).err(), Some(Refused::Late { ahead: 10 }));
         assert!(gate.admit(Interactive, 10, at(2000), most(110)).is_ok());
         // Bulk work comes after everything interactive, and after the pass under way.
-        gate.running(50);
+        gate.began(50);
         assert_eq!(gate.admit(Bulk, 10, at(0), most(159)).err(), Some(Refused::Late { ahead: 160 }));
         urgent.release(10);
         patient.settle(40);
-        gate.running(0);
+        gate.ended(50);
         assert!(gate.admit(Bulk, 10, at(0), most(40)).is_ok());
         drop((urgent, patient));
         assert!(gate.lock().interactive.by_place.is_empty());

@@ -162,7 +162,7 @@ pub fn usual_lengths() -> Vec<usize> {
 }
 
 /// Sequences of ordinary ids of the given lengths, the same every time. Speed does not depend on what they say.
-fn random_inputs(lengths: &[usize], vocabulary: u32) -> Vec<Vec<u32>> {
+pub(super) fn random_inputs(lengths: &[usize], vocabulary: u32) -> Vec<Vec<u32>> {
     let mut state = 0x2545_F491_4F6C_DD1D_u64;
     let first = ORDINARY_ID_MIN.min(vocabulary - 1);
     let mut id = || {
@@ -188,7 +188,7 @@ fn tokenizes_to(tokenizer: &Tokenizer, text: &str, ids: &[u32]) -> bool {
 }
 
 /// Logits of every head for every input: by head, then by input, with one row per answer.
-fn all_logits(
+pub(super) fn all_logits(
     executor: &dyn Executor,
     heads: &[HeadSpec],
     inputs: &[Vec<u32>],
@@ -251,14 +251,14 @@ fn pooled(pooling: Pooling, rows: &Range<usize>, (prefix, suffix): (usize, usize
 
 /// Counts equal labels and keeps the largest difference.
 #[derive(Default)]
-struct Tally {
+pub(super) struct Tally {
     same: usize,
     all: usize,
-    largest_difference: Option<f64>,
+    pub(super) largest_difference: Option<f64>,
 }
 
 impl Tally {
-    fn compare(&mut self, expected: &[f64], got: &[f32]) {
+    pub(super) fn compare(&mut self, expected: &[f64], got: &[f32]) {
         let got = widened(got);
         let likeliest = |l: &[f64]| (0..l.len()).fold(0, |best, i| if l[i] > l[best] { i } else { best });
         self.all += 1;
@@ -271,12 +271,12 @@ impl Tally {
         }
     }
 
-    fn agreement(&self) -> Option<f64> {
+    pub(super) fn agreement(&self) -> Option<f64> {
         (self.all > 0).then(|| self.same as f64 / self.all as f64)
     }
 }
 
-fn widened(logits: &[f32]) -> Vec<f64> {
+pub(super) fn widened(logits: &[f32]) -> Vec<f64> {
     logits.iter().map(|x| f64::from(*x)).collect()
 }
 

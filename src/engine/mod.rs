@@ -22,6 +22,10 @@ pub mod executor;
 
 pub mod cpu;
 
+pub mod cuda;
+
+pub mod standby;
+
 mod select;
 
 mod model;
@@ -212,7 +216,7 @@ impl Engine {
         let executor = server.model.executor.info();
         EngineInfo {
             device: executor.device,
-            device_reason: server.model.device_reason.clone(),
+            device_reason: server.model.executor.lost().or_else(|| server.model.device_reason.clone()),
             precision: executor.precision.into(),
             precision_reason: server.model.precision_reason.clone(),
             threads: executor.threads,

@@ -163,8 +163,17 @@ fn forward_windows(
             prefix_len: tokenizer.prefix_len(),
         })
         .collect();
-    let encoded = executor.encode(&batch)?;
-    tasks::read(slots, &*encoded, &placed)
+    let readings = executor.encode(&batch).and_then(|encoded| tasks::read(slots, &*encoded, &placed));
+    match readings {
+        // A device may have memory for half as many.
+        Err(ExecutorError::OutOfMemory { .. }) if windows.len() > 1 => {
+            let (first, rest) = windows.split_at(windows.len() / 2);
+            let mut readings = forward_windows(slots, tokenizer, executor, first)?;
+            readings.extend(forward_windows(slots, tokenizer, executor, rest)?);
+            Ok(readings)
+        }
+        readings => readings,
+    }
 }
 
 /// `hearken.max_tokens`, as far as the position table reaches, less the special tokens.

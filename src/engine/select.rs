@@ -2,6 +2,7 @@
 
 use super::{
     cpu::{CpuExecutor, Precision},
+    cuda,
     error::ModelError,
     executor::Executor,
     heads::HeadWeights,
@@ -35,8 +36,24 @@ pub fn select(
     threads: usize,
     agreement: Option<&Agreement>,
 ) -> Result<Selected, ModelError> {
-    let device_reason = device_reason(device)?;
     let build = |precision| CpuExecutor::new(spec, checkpoint, heads, precision, threads);
+    let device_reason = match gpu_ordinal(device)? {
+        None => None,
+        Some(ordinal) => {
+            let wanted = cuda::Wanted { spec, checkpoint, heads, ordinal, precision };
+            let reference = || Ok(Box::new(build(Precision::F32)?) as Box<dyn Executor>);
+            match cuda::attempt(wanted, reference, agreement) {
+                cuda::Outcome::Serves(executor, reason) => {
+                    let precision_reason = (precision == "auto").then(|| format!("auto: {reason}"));
+                    return Ok(Selected { executor, device_reason: Some(reason), precision_reason });
+                }
+                cuda::Outcome::Unusable(reason) => Some(match device {
+                    "auto" => reason,
+                    _ => format!("{device} was asked for, but {reason}"),
+                }),
+            }
+        }
+    };
     let (executor, precision_reason) = match precision {
         "f32" => (build(Precision::F32)?, None),
         "int8" => (build(Precision::Int8)?, None),
@@ -85,16 +102,14 @@ fn fastest_that_agrees(
     Ok((f32, Some(reason)))
 }
 
-/// Why a CPU runs where `device` was asked for.
-fn device_reason(device: &str) -> Result<Option<String>, ModelError> {
-    let cuda = device.strip_prefix("cuda").is_some_and(|rest| {
-        rest.is_empty() || rest.strip_prefix(':').is_some_and(|n| n.parse::<u32>().is_ok())
-    });
-    match device {
-        "cpu" => Ok(None),
-        "auto" => Ok(Some("this build has no CUDA executor yet".into())),
-        _ if cuda => Ok(Some(format!("{device} was asked for, but this build has no CUDA executor yet"))),
-        other => Err(ModelError::Executor(format!("device {other:?} is not one of auto, cpu, cuda, cuda:N"))),
+/// Which GPU is to be looked for: none for `cpu`, the first for `auto` and `cuda`.
+fn gpu_ordinal(device: &str) -> Result<Option<u32>, ModelError> {
+    let named = device.strip_prefix("cuda:").and_then(|n| n.parse().ok());
+    match (device, named) {
+        ("cpu", _) => Ok(None),
+        ("auto" | "cuda", _) => Ok(Some(0)),
+        (_, Some(ordinal)) => Ok(Some(ordinal)),
+        _ => Err(ModelError::Executor(format!("device {device:?} is not one of auto, cpu, cuda, cuda:N"))),
     }
 }
 
@@ -103,12 +118,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn devices_fall_back_with_a_reason_and_unknown_ones_are_errors() {
-        assert_eq!(device_reason("cpu").unwrap(), None);
-        assert!(device_reason("auto").unwrap().unwrap().contains("no CUDA executor"));
-        assert!(device_reason("cuda:1").unwrap().unwrap().starts_with("cuda:1 was asked for"));
-        for wrong in ["gpu", "cuda:", "cuda:x", "cudax", ""] {
-            let error = device_reason(wrong).unwrap_err().to_string();
+    fn devices_have_names_and_others_are_errors() {
+        assert_eq!(gpu_ordinal("cpu").unwrap(), None);
+        assert_eq!(gpu_ordinal("auto").unwrap(), Some(0));
+        assert_eq!(gpu_ordinal("cuda").unwrap(), Some(0));
+        assert_eq!(gpu_ordinal("cuda:3").unwrap(), Some(3));
+        for wrong in ["gpu", "cuda:", "cuda:x", "cuda:-1", "cudax", ""] {
+            let error = gpu_ordinal(wrong).unwrap_err().to_string();
             assert!(error.contains("is not one of auto, cpu, cuda, cuda:N"), "{error}");
         }
     }

@@ -1,8 +1,9 @@
 //! The life of a request: admitted, tokenised off the async threads, queued, answered from shared forward passes.
 //!
-//! One thread runs forward passes back to back and takes what waits each time it is free: a lone request goes at once,
-//! and batches grow by themselves while it is busy. Tokenising and putting answers together have threads of their own,
-//! by lane, so that they overlap with forward passes and a large bulk request does not stand in a chat's way. What is so
+//! One thread runs forward passes back to back (two threads on a GPU, so that one's copies overlap with the other's
+//! kernels) and takes what waits each time it is free: a lone request goes at once, and batches grow by themselves while it
+//! is busy. Tokenising and putting answers together have threads of their own, by lane, so that they overlap with forward
+//! passes and a large bulk request does not stand in a chat's way. What is so
 //! short that waking another thread would cost more is done on the spot.
 
 use std::{
@@ -76,6 +77,8 @@ pub struct Server {
 
 struct State {
     queue: Queue<Work>,
+    /// When the last forward pass ended.
+    last_ended: Instant,
     stopped: bool,
 }
 
@@ -106,7 +109,7 @@ struct Progress {
 }
 
 impl Server {
-    /// Starts the forward thread; it ends after [`Server::stop`].
+    /// Starts the forward threads; they end after [`Server::stop`].
     pub fn start(
         model: Model,
         batch_tokens_max: usize,
@@ -126,17 +129,23 @@ impl Server {
             batch_tokens_max,
             queue_tokens_max,
             speed: AtomicU64::new(model.tokens_per_s.to_bits()),
-            state: Mutex::new(State { queue: Queue::new(), stopped: false }),
+            state: Mutex::new(State { queue: Queue::new(), last_ended: Instant::now(), stopped: false }),
             work_waits: Condvar::new(),
             interactive_aside: pool("tokenize", threads)?,
             bulk_aside: pool("tokenize-bulk", threads.div_ceil(2))?,
             model: Arc::new(model),
         });
-        let of_thread = server.clone();
-        std::thread::Builder::new()
-            .name("batches".into())
-            .spawn(move || of_thread.run())
-            .map_err(|e| EngineError::Model(format!("threads: {e}")))?;
+        for i in 0..server.model.executor.batches_at_once().max(1) {
+            let of_thread = server.clone();
+            let spawned = std::thread::Builder::new()
+                .name(format!("batches-{i}"))
+                .spawn(move || of_thread.run())
+                .map_err(|e| EngineError::Model(format!("threads: {e}")));
+            if let Err(error) = spawned {
+                server.stop();
+                return Err(error);
+            }
+        }
         Ok(server)
     }
 
@@ -305,6 +314,10 @@ impl Server {
                 continue;
             }
             self.measure_queue(&state);
+            if [Lane::Interactive, Lane::Bulk].iter().any(|lane| state.queue.tokens(*lane) > 0) {
+                // Another forward thread may take what is left.
+                self.work_waits.notify_one();
+            }
             drop(state);
             for work in expired {
                 if work.request.fail(EngineError::DeadlineExceeded) {
@@ -330,7 +343,7 @@ impl Server {
     fn run_batch(self: &Arc<Self>, batch: Vec<Work>) {
         let begun = Instant::now();
         let tokens: usize = batch.iter().map(|w| w.tokens).sum();
-        self.gate.running(tokens);
+        self.gate.began(tokens);
         for work in &batch {
             work.request.admission.release(work.tokens);
             if work.request.begin(begun) {
@@ -341,13 +354,14 @@ impl Server {
             batch.iter().filter_map(|w| Some((w.request.plan(w.text)?, w.window))).collect();
         let outcome = catch_unwind(AssertUnwindSafe(|| self.model.forward(&windows)));
         let spent = begun.elapsed();
-        self.gate.running(0);
+        self.gate.ended(tokens);
+        let busy = self.busy(begun, begun + spent);
         self.measures.batch(tokens, spent);
-        let (before, speed) = (self.tokens_per_s(), tokens as f64 / spent.as_secs_f64().max(1e-6));
+        let (before, speed) = (self.tokens_per_s(), tokens as f64 / busy.as_secs_f64().max(1e-6));
         // A few tokens are slow for their number, and say nothing about how long a queue takes.
         if speed > before || tokens >= BATCH_TOKENS_MIN.min(self.batch_tokens_max) {
             let mean = before + SPEED_WEIGHT * (speed - before);
-            // Only this thread writes it.
+            // Of two threads' figures either will do.
             self.speed.store(mean.to_bits(), Ordering::Relaxed);
         }
         let readings = match outcome {
@@ -421,6 +435,13 @@ impl Server {
         for lane in [Lane::Interactive, Lane::Bulk] {
             self.measures.queue_tokens(lane, state.queue.tokens(lane));
         }
+    }
+
+    /// The part of a forward pass that counts for the speed: what overlaps with the one that ended before is counted there.
+    fn busy(&self, begun: Instant, ended: Instant) -> Duration {
+        let before = std::mem::replace(&mut self.state().last_ended, ended);
+        let at_once = self.model.executor.batches_at_once().max(1) as u32;
+        ended.saturating_duration_since(begun.max(before)).max((ended - begun) / at_once)
     }
 
     fn tokens_per_s(&self) -> f64 {
