@@ -166,9 +166,12 @@ fn keys(records: &[RecordKey]) -> String {
     records.iter().map(|key| format!("{}/{}", key.module, key.id)).collect::<Vec<_>>().join(" ")
 }
 
+/// The rows of one table that a segment value has.
+type Rows = fn(&SegmentRow) -> Vec<Vec<String>>;
+
 /// One of the tables of a report, a row per segment value and entry.
 fn table(report: &SegmentReport, part: Part) -> Result<Csv, Problem> {
-    let (head, rows): (&[&str], fn(&SegmentRow) -> Vec<Vec<String>>) = match part {
+    let (head, rows): (&[&str], Rows) = match part {
         Part::Segments => (
             &[
                 "records",

@@ -85,6 +85,9 @@ pub enum Message {
     Dropped,
 }
 
+/// The model of a tenant that does not use the common one.
+type OwnScorer = Option<Arc<dyn Scorer>>;
+
 enum State {
     Scoring,
     /// The scorer failed; the texts go to it again.
@@ -114,7 +117,7 @@ impl Batch {
 
     /// Positions and texts that still have no scores, as many as go into one call, and whom to ask where it is not the
     /// common model. Texts of a tenant with a model of its own go alone.
-    fn unscored(&self, scorers: &Scorers) -> (Option<Arc<dyn Scorer>>, Vec<(u64, String)>) {
+    fn unscored(&self, scorers: &Scorers) -> (OwnScorer, Vec<(u64, String)>) {
         let unscored = || self.facts.iter().filter(|fact| !fact.scored);
         let Some(first) = unscored().next() else { return (None, vec![]) };
         let own = scorers.of(&first.tenant);

@@ -84,9 +84,11 @@ pub fn of(reading: &Reading) -> Vec<Friction> {
     friction.collect()
 }
 
+/// What places of a kind are called, and the number of the one that a fact names.
+type Kind = (&'static str, fn(&Fact) -> Option<u32>);
+
 /// The kinds of places, and where an interaction names them.
-const KINDS: [(&str, fn(&Fact) -> Option<u32>); 2] =
-    [("product", |fact| fact.product), ("touchpoint", |fact| fact.touchpoint)];
+const KINDS: [Kind; 2] = [("product", |fact| fact.product), ("touchpoint", |fact| fact.touchpoint)];
 
 /// What happened at one place.
 struct Place<'r> {

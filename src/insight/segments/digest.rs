@@ -167,7 +167,7 @@ impl<'d> Row<'d> {
     /// `None` unless it is negative.
     pub fn followed(&self) -> Option<Followed> {
         let bits = self.numbers[8];
-        (bits != NONE).then(|| Followed {
+        (bits != NONE).then_some(Followed {
             contacted_again: bits & 1 != 0,
             recovered: bits & 2 != 0,
             churned: bits & 4 != 0,
