@@ -369,8 +369,8 @@ impl Server {
             Ok(Err(error)) => return fail_all(&batch, &error.to_string()),
             Err(_) => return fail_all(&batch, "the forward pass failed"),
         };
-        let (mut last, mut requests, mut done): (Option<&Arc<Request>>, usize, Vec<&Arc<Request>>) =
-            (None, 0, Vec::new());
+        let mut last: Option<&Arc<Request>> = None;
+        let (mut requests, mut done) = (0, Vec::new());
         for (work, reading) in batch.iter().zip(readings) {
             let first_of_batch = last.is_none_or(|l| !Arc::ptr_eq(l, &work.request));
             let spent = if first_of_batch { spent } else { Duration::ZERO };

@@ -89,7 +89,7 @@ pub struct Arguments {
     key: Option<String>,
 
     /// Requests under way at once, at most; what comes beyond waits, and the wait counts
-    #[arg(long, value_name = "N", default_value_t = 1024)]
+    #[arg(long, value_name = "N", default_value_t = 8192)]
     connections: usize,
 
     /// A request without an answer after so many milliseconds has failed
