@@ -52,7 +52,7 @@ pub struct CpuExecutor {
     spec: EncoderSpec,
     precision: Precision,
     kernel: String,
-    /// Attention multiplies in bf16 where layers do not multiply in f32 and the CPU can.
+    /// Attention multiplies in bf16 where layers do not multiply in f32 and bf16 is faster.
     attention: Option<Bf16>,
     threads: rayon::ThreadPool,
     embeddings: Embeddings,
@@ -102,7 +102,11 @@ impl CpuExecutor {
                 (Arithmetic::Bf16(kernel), kernel.name())
             }
         };
-        let attention = if precision == Precision::F32 { None } else { Bf16::best() };
+        let attention = match precision {
+            Precision::F32 => None,
+            Precision::Bf16 => Bf16::best(),
+            Precision::Int8 => Bf16::best().filter(|kernel| kernel.pays()),
+        };
         let hidden = spec.hidden;
         let mut positions =
             checkpoint.values("embeddings.position_embeddings.weight", &[spec.positions, hidden])?;
