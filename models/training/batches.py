@@ -18,7 +18,7 @@ def sentences(text):
 
 
 def noisy(text, keys, rng):
-    """Typos, lost accents, lost punctuation, stretched letters; keyphrase spans follow."""
+    """Typos, lost accents, lost punctuation, stretched letters, lost case; keyphrase spans follow."""
     chars = [[c] for c in text]
     if rng.random() < 0.10:
         for i, c in enumerate(text):
@@ -41,6 +41,10 @@ def noisy(text, keys, rng):
                     chars[i] = chars[i] * 2
                 elif text[i + 1].isalpha():
                     chars[i], chars[i + 1] = chars[i + 1], chars[i]
+    case = rng.random()
+    if case < 0.17:
+        fold = str.upper if case < 0.02 else str.lower
+        chars = [[fold(d) if len(fold(d)) == 1 else d for d in c] for c in chars]
     at, out = [0], []
     for c in chars:
         out += c
@@ -62,19 +66,25 @@ def inside(offset, text, s, e):
 class Encoder:
     def __init__(self, path, domains):
         self.plain = Tokenizer.from_file(path)
-        j = json.loads(open(path, encoding="utf-8").read())
-        j["model"]["dropout"] = 0.08
-        self.split = Tokenizer.from_str(json.dumps(j))
+        with open(path, encoding="utf-8") as f:
+            self.file = json.load(f)
         self.domains = domains
+
+    def shaken(self, rng, spread=1.5):
+        """The tokenizer with noise on its pieces' scores: other, still plausible cuts of the same text."""
+        vocab = self.file["model"]["vocab"]
+        noisy = [[p, s + rng.gauss(0, spread) if s < 0 else s] for p, s in vocab]
+        return Tokenizer.from_str(json.dumps({**self.file, "model": {**self.file["model"], "vocab": noisy}}))
 
     def encode(self, rows, rng=None):
         """rng given: training, with noise."""
         texts = [noisy(r["text"], r.get("keys", []), rng) if rng else (r["text"], r.get("keys", [])) for r in rows]
-        split = [rng is not None and rng.random() < 0.5 for _ in rows]
+        split = [rng is not None and rng.random() < 0.4 for _ in rows]
+        other = self.shaken(rng) if rng else None
         encodings = [None] * len(rows)
-        for flag in (False, True):
+        for flag in (False, True) if rng else (False,):
             at = [i for i in range(len(rows)) if split[i] == flag]
-            for i, e in zip(at, (self.split if flag else self.plain).encode_batch([texts[i][0] for i in at])):
+            for i, e in zip(at, (other if flag else self.plain).encode_batch([texts[i][0] for i in at])):
                 encodings[i] = e
         return [self.example(r, t, k, e, rng) for r, (t, k), e in zip(rows, texts, encodings)]
 

@@ -1,4 +1,5 @@
 """Scores of a network: macro-F1 by task and language, exact keyphrase F1, polarity of sub-spans, calibration."""
+import re
 import unicodedata
 
 import numpy as np
@@ -19,11 +20,20 @@ def joins(a, b, hangul):
     return of_word(a) and of_word(b)
 
 
+PARENT = re.compile(r"والد(ة|ي|ك|ه|ها|نا|تي|تك|ته|تها|تنا|ين|ان|يه|يا)?")
+
+
+def conjunction(phrase):
+    """1 for an Arabic "and" written into the first word before the article ("walid", parent, is not one), else 0."""
+    word = re.match(r"\w*", phrase).group()
+    return int(word.startswith("وال") and len(word) >= 5 and not PARENT.fullmatch(word))
+
+
 def decode(tags, offsets, text, grow="all"):
     """Keyphrase spans in code points from tag ids per piece: B opens, I continues (or opens), O closes.
 
     Then as the server does: grown to whole words where a script has them (`grow`: "no", "all", or "not-hangul", which leaves Korean,
-    whose particles cling to the noun, as tagged), and cut free of blanks and punctuation at the ends.
+    whose particles cling to the noun, as tagged), cut free of blanks and punctuation at the ends, and of an Arabic conjunction.
     """
     out, open_ = [], None
     for tag, (a, b) in list(zip(tags, offsets)) + [(0, (0, 0))]:
@@ -45,6 +55,7 @@ def decode(tags, offsets, text, grow="all"):
                 s += 1
             while e > s and unicodedata.category(text[e - 1])[0] in "PZC":
                 e -= 1
+            s += conjunction(text[s:e])
             if e > s and (not out or s >= out[-1][1]):
                 out.append((s, e))
             open_ = None

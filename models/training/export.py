@@ -44,13 +44,13 @@ def logits(net, ids):
     return out
 
 
-def config(temperatures, vocab):
+def config(temperatures, vocab, layers):
     heads = {}
     for name, labels in nets.HEADS.items():
         heads[name] = {"task": "token-classification", "labels": labels} if name == "keyphrases" else {
             "task": "text-classification", "pooling": "mean", "labels": labels}
         heads[name]["temperature"] = round(temperatures.get(name, 1.0), 4)
-    return {"architectures": ["BertModel"], "model_type": "bert", "vocab_size": vocab, "hidden_size": nets.HIDDEN, "num_hidden_layers": nets.LAYERS,
+    return {"architectures": ["BertModel"], "model_type": "bert", "vocab_size": vocab, "hidden_size": nets.HIDDEN, "num_hidden_layers": layers,
             "num_attention_heads": nets.ATTN, "intermediate_size": nets.INNER, "hidden_act": "gelu", "hidden_dropout_prob": 0.1,
             "attention_probs_dropout_prob": 0.0, "max_position_embeddings": nets.POSITIONS, "type_vocab_size": 2, "initializer_range": 0.02,
             "layer_norm_eps": nets.EPS, "position_embedding_type": "absolute", "pad_token_id": 0, "torch_dtype": "float16",
@@ -62,6 +62,7 @@ def write(net, tokenizer, out, temperatures, bias):
     net = rounded(net, bias)
     tok = Tokenizer.from_file(tokenizer)
     save_file(tensors(net), os.path.join(out, "model.safetensors"), metadata={"format": "pt"})
+    os.chmod(os.path.join(out, "model.safetensors"), 0o644)  # safetensors writes it for its owner only
     shutil.copy(tokenizer, os.path.join(out, "tokenizer.json"))
     special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]"}
 
@@ -70,8 +71,8 @@ def write(net, tokenizer, out, temperatures, bias):
             json.dump(value, f, ensure_ascii=False, indent=None if name == "expected.json" else 1)
             f.write("\n")
     dump("special_tokens_map.json", special)
-    dump("tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": nets.POSITIONS, "do_lower_case": True, **special})
-    dump("config.json", config(temperatures, tok.get_vocab_size()))
+    dump("tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": nets.POSITIONS, **special})
+    dump("config.json", config(temperatures, tok.get_vocab_size(), len(net.encoder["layer"])))
     encoded = [tok.encode(t) for t in TEXTS]
     each = [logits(net, e.ids) for e in encoded]
     dump("expected.json", {"texts": TEXTS, "input_ids": [e.ids for e in encoded], "offsets": [e.offsets for e in encoded],

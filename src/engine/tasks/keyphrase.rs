@@ -103,15 +103,50 @@ impl PhraseTagger {
     }
 }
 
-/// The byte range of a phrase, grown to whole words and cut free of white space and punctuation at its ends; `None`
-/// where nothing is left.
+/// The byte range of a phrase, grown to whole words and cut free of white space and punctuation at its ends, and of a
+/// conjunction that Arabic writes into the first word; `None` where nothing is left.
 pub fn trimmed(text: &str, bytes: Range<usize>) -> Option<Range<usize>> {
     let mut range = whole_words(text, bytes);
     let phrase = &text[range.clone()];
     let rest = phrase.trim_start_matches(|c| !is_edge(c));
     range.start += phrase.len() - rest.len();
     range.end = range.start + rest.trim_end_matches(|c| !is_edge(c) && !is_mark(c)).len();
+    range.start += conjunction(&text[range.clone()]);
     (!range.is_empty()).then_some(range)
+}
+
+/// Bytes of an Arabic "and" (waw) that is written into the phrase's first word before the article, which no phrase
+/// begins with; 0 where there is none, or where the word is a parent ("walid" and its forms begin with the same letters).
+fn conjunction(phrase: &str) -> usize {
+    const AND: &str = "\u{0648}";
+    const ARTICLE: &str = "\u{0627}\u{0644}";
+    const PARENT: &str = "\u{0648}\u{0627}\u{0644}\u{062F}";
+    // Endings of "walid", "walida" with and without possessives; "wal-da..." with any other ending is "and the da...".
+    const PARENT_ENDINGS: [&str; 16] = [
+        "",
+        "\u{0629}",
+        "\u{064A}",
+        "\u{0643}",
+        "\u{0647}",
+        "\u{0647}\u{0627}",
+        "\u{0646}\u{0627}",
+        "\u{062A}\u{064A}",
+        "\u{062A}\u{0643}",
+        "\u{062A}\u{0647}",
+        "\u{062A}\u{0647}\u{0627}",
+        "\u{062A}\u{0646}\u{0627}",
+        "\u{064A}\u{0646}",
+        "\u{0627}\u{0646}",
+        "\u{064A}\u{0647}",
+        "\u{064A}\u{0627}",
+    ];
+    let word = phrase.split(|c: char| !c.is_alphanumeric()).next().unwrap_or(phrase);
+    let parent = word.strip_prefix(PARENT).is_some_and(|ending| PARENT_ENDINGS.contains(&ending));
+    let letters = word
+        .strip_prefix(AND)
+        .and_then(|rest| rest.strip_prefix(ARTICLE))
+        .map_or(0, |stem| stem.chars().count());
+    if letters >= 2 && !parent { AND.len() } else { 0 }
 }
 
 /// Whether a phrase may begin or end with this character: letters, digits, and symbols such as emoji.
@@ -238,6 +273,9 @@ mod tests {
         check("网络连接质量很差。", "连接质量", Some("连接质量"));
         check("网络连接质量很差。", "很差。", Some("很差"));
         check("خدمة العملاء، سيئة", " العملاء،", Some("العملاء"));
+        check("السعر والخدمة", "والخدمة", Some("الخدمة"));
+        check("السعر والدعم الفني", "الدعم الفني", Some("الدعم الفني"));
+        check("حساب والدتي مغلق", "والدتي", Some("والدتي"));
         check("so 😭👍🏽!", "👍🏽!", Some("👍🏽"));
         check("well ... ok", " ...", None);
         check("at 3.5% now", " 3.5%", Some("3.5"));
