@@ -63,7 +63,7 @@ mod tests {
         assert_eq!(cut(&[10; 8], 2, 1000), [40, 40]);
         assert_eq!(cut(&[10; 8], 2, 20), [20, 20, 20, 20]);
         assert_eq!(cut(&[100, 1, 1, 1], 2, 64), [100, 3]);
-        assert_eq!(cut(&[1, 100, 1], 2, 64), [1, 100, 1]);
+        assert_eq!(cut(&[1, 100, 1], 2, 64), [101, 1]);
         assert_eq!(cut(&[512], 4, 64), [512]);
         assert_eq!(cut(&[], 2, 64), Vec::<usize>::new());
         assert_eq!(cut(&[0, 3, 0], 2, 64).iter().sum::<usize>(), 3);
