@@ -309,12 +309,13 @@ fn packs_that_do_not_fit_are_refused_by_name() {
         Engine::open(&options(dir.path())).err().unwrap().to_string()
     };
     assert_eq!(
-        refused(&|c| c["hearken"]["heads"]["sentiment"]["labels"] = json!(["bad", "neutral", "positive"])),
-        "head sentiment: has the labels bad, neutral, positive; it must have negative, neutral, positive"
+        refused(&|c| c["hearken"]["heads"]["sentiment"]["labels"] = json!(["x", "neutral", "positive"])),
+        "head sentiment: has the labels x, neutral, positive; it must have negative, neutral, positive. Say what x means \
+         with \"labels\": {\"x\": \"negative\", ...}"
     );
     assert_eq!(
         refused(&|c| c["hearken"]["heads"]["keyphrases"]["labels"] = json!(["O", "B-KEY", "X"])),
-        "head keyphrases: has the labels O, B-KEY, X; it must have O and B-... or I-..."
+        "head keyphrases: has the labels O, B-KEY, X; it must have O and B-... or I-...; \"labels\" can rename them"
     );
     assert_eq!(
         refused(&|c| c["num_hidden_layers"] = json!(3)),

@@ -18,13 +18,17 @@ async fn predict_answers_every_form_of_inputs() {
     assert_eq!(batch.as_array().unwrap().len(), 2);
     assert_eq!(batch[0], single);
     assert_eq!(predict(json!({"inputs": ["the connection is bad"]})).await, single);
+    // Logits: the test pack divides them by 1.5 before the softmax.
     let raw = predict(json!({"inputs": "the connection is bad", "raw_scores": true})).await;
-    let p = raw[0]["score"].as_f64().unwrap().exp();
-    assert!((p - ranks[0]).abs() < 1e-3 && raw[0]["label"] == single[0]["label"]);
+    let logit = |i: usize| raw[i]["score"].as_f64().unwrap() / 1.5;
+    let sum: f64 = (0..3).map(|i| logit(i).exp()).sum();
+    assert!((logit(0).exp() / sum - ranks[0]).abs() < 1e-4 && raw[0]["label"] == single[0]["label"]);
+    let pair = predict(json!({"inputs": [["the connection", "is bad"]]})).await;
+    assert_ne!(pair[0], predict(json!({"inputs": [["is bad", "the connection"]]})).await[0]);
 
-    let pair = server.post_json("/predict", &json!({"inputs": ["a", "b"]})).await;
-    let pair = problem(pair, 422, "invalid-input").await;
-    assert_eq!(pair["error_type"], "Validation");
+    let three = server.post_json("/predict", &json!({"inputs": ["a", "b", "c"]})).await;
+    let three = problem(three, 422, "invalid-input").await;
+    assert_eq!(three["error_type"], "Validation");
     problem(server.post_json("/predict", &json!({"inputs": []})).await, 422, "invalid-body").await;
     problem(server.post_json("/predict", &json!({"inputs": 3})).await, 422, "invalid-body").await;
     problem(server.post_json("/predict", &json!({"inputs": " "})).await, 422, "invalid-input").await;

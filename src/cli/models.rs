@@ -1,23 +1,29 @@
-//! `hearken models`: what is installed, and whether a model says what it should and how fast.
+//! `hearken models`: what is installed, fetching more, and whether a model says what it should and how fast.
 
 use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::{Context, bail};
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, builder::BoolishValueParser};
 use serde_json::json;
 
-use super::model_flags::{ModelFlags, RunFlags};
+use super::{
+    model_flags::{ModelFlags, RunFlags},
+    running::hub_options,
+};
 use crate::engine::{
     Engine,
     check::{CheckOptions, check},
+    hub::Hub,
 };
 
 #[derive(Subcommand)]
 pub enum Command {
-    /// List the models of the pack, by the task that they answer
+    /// List the models of the pack, by the task that they answer, and what was fetched from the hub
     List(List),
     /// Show one model: name, content hash, device and precision with their reasons
     Show(Show),
+    /// Download a model of the hub, pinned to a commit and checked
+    Fetch(Fetch),
     /// Load one model folder, compare it with its expected.json, and measure its speed
     Check(Check),
 }
@@ -37,6 +43,26 @@ pub struct Show {
     slot: String,
     #[command(flatten)]
     model: ModelFlags,
+}
+
+#[derive(Args)]
+#[command(after_help = "Examples:
+  hearken models fetch cardiffnlp/twitter-xlm-roberta-base-sentiment
+  hearken models fetch nlptown/bert-base-multilingual-uncased-sentiment@main --json
+
+HF_ENDPOINT, HF_TOKEN and HF_HOME mean what they mean to Hugging Face's own programs. A server takes a fetched model with
+  curl -X PUT localhost:8080/v1/models/sentiment -H 'Content-Type: application/json' -d '{\"repo\": \"REPO\"}'")]
+pub struct Fetch {
+    /// Repository, with a commit, branch or tag after an @ where it is not the main branch
+    #[arg(value_name = "REPO[@REVISION]")]
+    repo: String,
+    /// Look into the cache only
+    #[arg(long, env = "HEARKEN_OFFLINE", value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", value_parser = BoolishValueParser::new())]
+    offline: Option<bool>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Args)]
@@ -61,6 +87,7 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::List(arguments) => list(arguments),
         Command::Show(arguments) => show(arguments),
+        Command::Fetch(arguments) => fetch(arguments),
         Command::Check(arguments) => measure(arguments),
     }
 }
@@ -71,13 +98,38 @@ fn open(flags: ModelFlags) -> anyhow::Result<Engine> {
 
 fn list(arguments: List) -> anyhow::Result<ExitCode> {
     let info = open(arguments.model)?.info();
+    // Without a cache nothing was fetched.
+    let fetched = Hub::new(&hub_options(true)).map(|hub| hub.snapshots()).unwrap_or_default();
     if arguments.json {
         let rows =
             info.models.iter().map(|(slot, m)| json!({"slot": slot, "name": m.name, "revision": m.revision}));
-        println!("{}", serde_json::Value::Array(rows.collect()));
+        let fetched = fetched.iter().map(|s| json!({"slot": null, "name": s.repo, "revision": s.commit}));
+        println!("{}", serde_json::Value::Array(rows.chain(fetched).collect()));
     } else {
         for (slot, model) in &info.models {
             println!("{slot:<12} {:<20} {}", model.name, model.revision);
+        }
+        for snapshot in &fetched {
+            println!("{:<12} {:<20} {}", "(fetched)", snapshot.repo, snapshot.commit);
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn fetch(arguments: Fetch) -> anyhow::Result<ExitCode> {
+    let (repo, revision) = match arguments.repo.split_once('@') {
+        Some((repo, revision)) => (repo, Some(revision)),
+        None => (arguments.repo.as_str(), None),
+    };
+    let mut options = hub_options(arguments.offline.unwrap_or(false));
+    options.progress = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let snapshot = Hub::new(&options)?.fetch(repo, revision)?;
+    if arguments.json {
+        println!("{}", serde_json::to_string(&snapshot)?);
+    } else {
+        println!("{}@{}\n{}", snapshot.repo, snapshot.commit, snapshot.dir.display());
+        for (name, file) in &snapshot.files {
+            println!("  {name:<28} {:>12} bytes  sha256:{}", file.bytes, file.sha256);
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -7,7 +7,7 @@ use tokio::net::TcpListener;
 
 use crate::{
     config::Config,
-    engine::{Engine, EngineOptions},
+    engine::{Engine, EngineOptions, hub::HubOptions},
     http::{
         AppState, metrics, router,
         server::{Door, serve, shut_down},
@@ -92,6 +92,7 @@ pub fn engine_options(config: &Config) -> EngineOptions {
         threads: config.threads,
         batch_tokens_max: config.limits.batch_tokens_max,
         queue_tokens_max: config.limits.queue_tokens_max,
+        hub: hub_options(config.offline),
     }
 }
 
@@ -107,6 +108,12 @@ pub fn other_model(
         let engine = Engine::open(&options).map_err(|error| error.to_string())?;
         Ok(Arc::new(engine) as Arc<dyn Scorer>)
     }
+}
+
+/// What the environment says about the hub; `offline` holds whatever it says.
+pub fn hub_options(offline: bool) -> HubOptions {
+    let said = HubOptions::default();
+    HubOptions { offline: offline || said.offline, ..said }
 }
 
 async fn until_set(mut flag: tokio::sync::watch::Receiver<bool>) {

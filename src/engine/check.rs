@@ -213,6 +213,8 @@ pub(super) fn all_logits(
                     let logits = encoded.token_logits(HeadId(i), &rows).map_err(failed)?;
                     by_head[i].extend(logits.chunks_exact(labels).map(<[f32]>::to_vec));
                 }
+                // Hidden states have no labels to compare.
+                HeadTask::Embedding => {}
                 HeadTask::TextClassification => {
                     let spans: Vec<_> = rows.iter().map(|r| pooled(head.pooling, r, frame)).collect();
                     let logits = encoded.pooled_logits(HeadId(i), &spans).map_err(failed)?;
@@ -244,6 +246,7 @@ fn batches(inputs: &[Vec<u32>]) -> impl Iterator<Item = &[Vec<u32>]> {
 
 fn pooled(pooling: Pooling, rows: &Range<usize>, (prefix, suffix): (usize, usize)) -> Range<usize> {
     match pooling {
+        Pooling::MeanWithSpecial => rows.clone(),
         Pooling::Mean if rows.len() > prefix + suffix => rows.start + prefix..rows.end - suffix,
         _ => rows.start..rows.start + 1,
     }

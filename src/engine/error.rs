@@ -21,6 +21,8 @@ pub enum ModelError {
     Tokenizer(String),
     #[error("{0}")]
     Executor(String),
+    #[error(transparent)]
+    Hub(#[from] super::hub::HubError),
 }
 
 fn places(looked_in: &[PathBuf]) -> String {

@@ -17,6 +17,30 @@ pub enum HeadTask {
     TextClassification,
     /// One answer for every token.
     TokenClassification,
+    /// The hidden states themselves: an encoder without a head.
+    Embedding,
+}
+
+impl HeadTask {
+    /// The name that Hugging Face has for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            HeadTask::TextClassification => "text-classification",
+            HeadTask::TokenClassification => "token-classification",
+            HeadTask::Embedding => "feature-extraction",
+        }
+    }
+}
+
+/// How logits become scores, by a checkpoint's `problem_type`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activation {
+    /// One of the labels holds: `single_label_classification`.
+    Softmax,
+    /// Each label holds or does not: `multi_label_classification`, and a model with one label.
+    Sigmoid,
+    /// The number itself: `regression`.
+    Identity,
 }
 
 /// What a text's own logits are read from.
@@ -24,6 +48,8 @@ pub enum HeadTask {
 pub enum Pooling {
     /// The mean over the text's tokens, special ones left out.
     Mean,
+    /// The mean over the whole sequence, special tokens included, as sentence-transformers does it.
+    MeanWithSpecial,
     /// The first token (`[CLS]`, `<s>`).
     First,
 }
@@ -33,11 +59,23 @@ pub struct HeadSpec {
     pub name: String,
     pub task: HeadTask,
     pub pooling: Pooling,
+    /// None for an embedding.
     pub labels: Vec<String>,
+    pub activation: Activation,
     /// Logits are divided by it before the softmax (Guo et al. 2017, "On Calibration of Modern Neural Networks").
     pub temperature: f32,
     dense: Option<TensorName>,
-    out: TensorName,
+    dense_activation: HeadActivation,
+    /// `None` where the hidden states are the answer.
+    out: Option<TensorName>,
+}
+
+/// What stands between the two layers of a head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeadActivation {
+    Tanh,
+    Relu,
+    Gelu,
 }
 
 /// `NAME.weight` and `NAME.bias`, read with or without the encoder's prefix.
@@ -48,14 +86,17 @@ enum TensorName {
 }
 
 /// An affine layer: `weight` is outputs x inputs, row-major.
+#[derive(Clone)]
 pub struct Affine {
     pub weight: Vec<f32>,
     pub bias: Vec<f32>,
 }
 
-/// `dense -> tanh -> out`, or `out` alone.
+/// `dense -> activation -> out`, or `out` alone.
+#[derive(Clone)]
 pub struct HeadWeights {
     pub dense: Option<Affine>,
+    pub activation: HeadActivation,
     pub out: Affine,
     pub labels: usize,
 }
@@ -73,7 +114,10 @@ pub fn heads(
         Value::Object(heads) => {
             heads.iter().map(|(name, head)| HeadSpec::of_pack(name, head, checkpoint)).collect()
         }
-        _ => Ok(HeadSpec::of_architecture(config, spec)?.into_iter().collect()),
+        _ => Ok(vec![match HeadSpec::of_architecture(config, spec)? {
+            Some(head) => head,
+            None => HeadSpec::embedding(Pooling::MeanWithSpecial),
+        }]),
     }
 }
 
@@ -107,43 +151,71 @@ impl HeadSpec {
             task,
             pooling,
             labels,
+            activation: Activation::Softmax,
             temperature,
             dense: checkpoint.has_exactly(&format!("{dense}.weight")).then_some(TensorName::Exact(dense)),
-            out: TensorName::Exact(format!("heads.{name}.out_proj")),
+            dense_activation: HeadActivation::Tanh,
+            out: Some(TensorName::Exact(format!("heads.{name}.out_proj"))),
         }
         .checked()
+    }
+
+    /// The hidden states of an encoder without a head.
+    pub fn embedding(pooling: Pooling) -> Self {
+        Self {
+            name: "embedding".into(),
+            task: HeadTask::Embedding,
+            pooling,
+            labels: Vec::new(),
+            activation: Activation::Identity,
+            temperature: 1.0,
+            dense: None,
+            dense_activation: HeadActivation::Tanh,
+            out: None,
+        }
+    }
+
+    /// The label that says that a hypothesis follows, in a model trained for natural language inference.
+    pub fn entailment(&self) -> Option<usize> {
+        self.labels.iter().position(|l| l.to_lowercase().starts_with("entail"))
+    }
+
+    /// Numbers for each answer of an encoder of this width.
+    pub fn outputs(&self, hidden: usize) -> usize {
+        if self.task == HeadTask::Embedding { hidden } else { self.labels.len() }
     }
 
     /// The head of a plain checkpoint; `None` for a bare encoder.
     fn of_architecture(config: &Value, spec: &EncoderSpec) -> Result<Option<Self>, ModelError> {
         let architecture = config["architectures"][0].as_str().unwrap_or("");
         let exact = |name: &str| TensorName::Exact(name.into());
-        let (task, dense, out) = if architecture.ends_with("ForSequenceClassification") {
-            match spec.family {
-                Family::Bert => (
-                    HeadTask::TextClassification,
-                    Some(TensorName::Encoder("pooler.dense")),
-                    exact("classifier"),
-                ),
-                _ => (
-                    HeadTask::TextClassification,
-                    Some(exact("classifier.dense")),
-                    exact("classifier.out_proj"),
-                ),
-            }
+        let (task, dense, dense_activation, out) = if architecture.ends_with("ForSequenceClassification") {
+            let (dense, activation, out) = match spec.family {
+                Family::Bert => (TensorName::Encoder("pooler.dense"), HeadActivation::Tanh, "classifier"),
+                Family::Albert => (TensorName::Encoder("pooler"), HeadActivation::Tanh, "classifier"),
+                Family::DistilBert => (exact("pre_classifier"), HeadActivation::Relu, "classifier"),
+                Family::Electra => (exact("classifier.dense"), HeadActivation::Gelu, "classifier.out_proj"),
+                Family::Camembert | Family::Roberta | Family::XlmRoberta => {
+                    (exact("classifier.dense"), HeadActivation::Tanh, "classifier.out_proj")
+                }
+            };
+            (HeadTask::TextClassification, Some(dense), activation, exact(out))
         } else if architecture.ends_with("ForTokenClassification") {
-            (HeadTask::TokenClassification, None, exact("classifier"))
+            (HeadTask::TokenClassification, None, HeadActivation::Tanh, exact("classifier"))
         } else {
             return Ok(None);
         };
+        let labels = labels_of(config)?;
         Self {
             name: "classifier".into(),
             task,
             pooling: Pooling::First,
-            labels: labels_of(config)?,
+            activation: activation_of(config, labels.len())?,
+            labels,
             temperature: 1.0,
             dense,
-            out,
+            dense_activation,
+            out: Some(out),
         }
         .checked()
         .map(Some)
@@ -174,9 +246,35 @@ impl HeadSpec {
         };
         Ok(HeadWeights {
             dense: self.dense.as_ref().map(|name| affine(name, hidden)).transpose()?,
-            out: affine(&self.out, self.labels.len())?,
-            labels: self.labels.len(),
+            activation: self.dense_activation,
+            out: match &self.out {
+                Some(out) => affine(out, self.labels.len())?,
+                None => Affine::identity(hidden),
+            },
+            labels: self.outputs(hidden),
         })
+    }
+}
+
+impl Affine {
+    /// Gives back what goes in, exactly: how hidden states leave an executor.
+    fn identity(width: usize) -> Self {
+        let mut weight = vec![0.0; width * width];
+        weight.iter_mut().step_by(width + 1).for_each(|w| *w = 1.0);
+        Self { weight, bias: vec![0.0; width] }
+    }
+}
+
+/// As the pipelines of `transformers` choose it.
+fn activation_of(config: &Value, labels: usize) -> Result<Activation, ModelError> {
+    match config["problem_type"].as_str() {
+        Some("multi_label_classification") => Ok(Activation::Sigmoid),
+        Some("regression") => Ok(Activation::Identity),
+        Some("single_label_classification") | None if labels > 1 => Ok(Activation::Softmax),
+        Some("single_label_classification") | None => Ok(Activation::Sigmoid),
+        Some(other) => Err(ModelError::Config(format!(
+            "problem_type {other:?} is none of single_label_classification, multi_label_classification, regression"
+        ))),
     }
 }
 

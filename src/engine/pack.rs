@@ -11,11 +11,34 @@ use sha2::{Digest, Sha256};
 
 use super::error::ModelError;
 
-/// The files of a pack, in the order in which they are hashed.
-pub const FILES: [&str; 3] = [CONFIG, WEIGHTS, TOKENIZER];
 pub const CONFIG: &str = "config.json";
 pub const WEIGHTS: &str = "model.safetensors";
 pub const TOKENIZER: &str = "tokenizer.json";
+pub const VOCABULARY: &str = "vocab.txt";
+pub const POOLING: &str = "1_Pooling/config.json";
+
+/// Where weights may be, the first that is there is read.
+pub const WEIGHT_FILES: [&str; 4] =
+    [WEIGHTS, "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json"];
+
+/// The file that a folder's weights are read from, or the index that names them.
+pub fn weights_in(dir: &Path) -> Option<&'static str> {
+    WEIGHT_FILES.into_iter().find(|name| dir.join(name).is_file())
+}
+
+/// The files that a folder's model is made of, in the order in which they are hashed.
+fn files(dir: &Path) -> Result<Vec<String>, ModelError> {
+    let mut files = vec![CONFIG.to_owned()];
+    if let Some(name) = weights_in(dir) {
+        files.push(name.to_owned());
+        if name.ends_with(".index.json") {
+            files.extend(super::weights::shards_of(dir, name)?);
+        }
+    }
+    let tokenizer = if dir.join(TOKENIZER).is_file() { TOKENIZER } else { VOCABULARY };
+    files.extend([tokenizer.to_owned(), POOLING.to_owned()]);
+    Ok(files)
+}
 
 /// Where the pack is: the folder given, or the first of the usual places that has one.
 pub fn locate(given: Option<&Path>) -> Result<PathBuf, ModelError> {
@@ -62,8 +85,8 @@ pub fn name(dir: &Path, config: &Value) -> String {
 pub fn revision(dir: &Path) -> Result<String, ModelError> {
     let mut hash = Sha256::new();
     let mut buffer = vec![0u8; 1 << 20];
-    for name in FILES {
-        let path = dir.join(name);
+    for name in files(dir)? {
+        let path = dir.join(&name);
         let mut file = match File::open(&path) {
             Ok(file) => file,
             Err(e) if e.kind() == io::ErrorKind::NotFound => continue,

@@ -5,8 +5,8 @@ use super::{
     cuda,
     error::ModelError,
     executor::Executor,
-    heads::HeadWeights,
-    spec::EncoderSpec,
+    heads::{HeadActivation, HeadWeights},
+    spec::{EncoderSpec, Family},
     weights::Checkpoint,
 };
 
@@ -39,6 +39,9 @@ pub fn select(
     let build = |precision| CpuExecutor::new(spec, checkpoint, heads, precision, threads);
     let device_reason = match gpu_ordinal(device)? {
         None => None,
+        Some(_) if !gpu_reads(spec, heads) => {
+            Some("models of this family, or with this kind of head, run on the CPU only".into())
+        }
         Some(ordinal) => {
             let wanted = cuda::Wanted { spec, checkpoint, heads, ordinal, precision };
             let reference = || Ok(Box::new(build(Precision::F32)?) as Box<dyn Executor>);
@@ -100,6 +103,14 @@ fn fastest_that_agrees(
     let reason =
         format!("auto: {}; at least {:.1} % are asked for", failed.join("; "), 100.0 * AGREEMENT_MIN);
     Ok((f32, Some(reason)))
+}
+
+/// Whether the GPU's kernels know the shape of a model: one width throughout, token types, layers and heads as BERT has them.
+fn gpu_reads(spec: &EncoderSpec, heads: &[HeadWeights]) -> bool {
+    spec.embedding == spec.hidden
+        && !spec.shared_layers
+        && !matches!(spec.family, Family::Albert | Family::DistilBert)
+        && heads.iter().all(|h| h.dense.is_none() || h.activation == HeadActivation::Tanh)
 }
 
 /// Which GPU is to be looked for: none for `cpu`, the first for `auto` and `cuda`.

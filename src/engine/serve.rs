@@ -15,16 +15,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rayon::prelude::*;
 use tokio::sync::oneshot;
 
 use super::{
-    EngineError, Lane, ScoreOptions, ScoreReply, TextError, Timing,
+    EngineError, Lane, TextError, Timing,
     admission::{Admission, Gate, Refused},
     measure::Measures,
     model::Model,
     scheduler::{BatchLimits, Queue, place},
-    tasks::{Reading, TextPlan},
+    tasks::plan::{Inputs, Output, Plan, Reading},
     tokenize::TEXT_TOKENS_MAX,
 };
 
@@ -90,10 +89,27 @@ struct Work {
     tokens: usize,
 }
 
+/// How a request is treated, whatever it asks.
+#[derive(Clone, Copy, Debug)]
+pub struct Treatment {
+    pub lane: Lane,
+    /// Work that has not begun when this has passed is dropped.
+    pub deadline: Option<Duration>,
+}
+
+/// What a trunk says about the inputs of a request.
+pub struct Reply {
+    /// One per input, in order.
+    pub results: Vec<Result<Output, TextError>>,
+    /// Tokens over all inputs.
+    pub tokens: usize,
+    pub timing: Timing,
+}
+
 /// A request whose texts are tokenised.
 struct Request {
-    plans: Vec<Result<TextPlan, TextError>>,
-    options: ScoreOptions,
+    plans: Vec<Result<Plan, TextError>>,
+    options: Treatment,
     admission: Admission,
     arrived: Instant,
     queued: Instant,
@@ -103,7 +119,7 @@ struct Request {
 struct Progress {
     readings: Vec<Vec<Option<Reading>>>,
     windows_left: usize,
-    reply: Option<oneshot::Sender<Result<ScoreReply, EngineError>>>,
+    reply: Option<oneshot::Sender<Result<Reply, EngineError>>>,
     begun: Option<Instant>,
     forward: Duration,
 }
@@ -124,7 +140,7 @@ impl Server {
                 .map_err(|e| EngineError::Model(format!("threads: {e}")))
         };
         let server = Arc::new(Self {
-            measures: Measures::new(&model.reference.name),
+            measures: Measures::new(&model.name),
             gate: Gate::new(queue_tokens_max),
             batch_tokens_max,
             queue_tokens_max,
@@ -152,17 +168,18 @@ impl Server {
     /// Admits a request and returns where its answer will come.
     pub fn submit(
         self: &Arc<Self>,
-        texts: Vec<String>,
-        mut options: ScoreOptions,
-    ) -> Result<oneshot::Receiver<Result<ScoreReply, EngineError>>, EngineError> {
+        inputs: Inputs,
+        mut options: Treatment,
+    ) -> Result<oneshot::Receiver<Result<Reply, EngineError>>, EngineError> {
         let arrived = Instant::now();
         options.deadline = options.deadline.map(|d| d.min(DEADLINE_MAX));
-        let estimate = texts.iter().map(|t| (t.len() / BYTES_PER_TOKEN + 2).min(TEXT_TOKENS_MAX)).sum();
+        let tokens = |bytes: usize| (bytes / BYTES_PER_TOKEN + 2).min(TEXT_TOKENS_MAX);
+        let estimate = inputs.bytes().into_iter().map(tokens).sum();
         let admission = self.admit(estimate, &options, arrived)?;
         let (reply, answer) = oneshot::channel();
         let server = self.clone();
         let (lane, short) = (options.lane, estimate <= TOKENIZE_HERE_TOKENS_MAX);
-        let prepare = move || server.prepare(texts, options, admission, arrived, reply);
+        let prepare = move || server.prepare(inputs, options, admission, arrived, reply);
         if short {
             // As in `aside`: a panic ends one request.
             let _ = catch_unwind(AssertUnwindSafe(prepare));
@@ -173,12 +190,7 @@ impl Server {
     }
 
     /// A place for a request of about so many tokens, unless the queue is full or the answer would come too late.
-    fn admit(
-        &self,
-        tokens: usize,
-        options: &ScoreOptions,
-        arrived: Instant,
-    ) -> Result<Admission, EngineError> {
+    fn admit(&self, tokens: usize, options: &Treatment, arrived: Instant) -> Result<Admission, EngineError> {
         let speed = self.tokens_per_s().max(1.0);
         let time = |tokens: usize| Duration::from_secs_f64((tokens as f64 / speed).min(1e6));
         // The batch that answers it also holds what comes after it.
@@ -227,21 +239,17 @@ impl Server {
 
     fn prepare(
         &self,
-        texts: Vec<String>,
-        options: ScoreOptions,
+        inputs: Inputs,
+        options: Treatment,
         admission: Admission,
         arrived: Instant,
-        reply: oneshot::Sender<Result<ScoreReply, EngineError>>,
+        reply: oneshot::Sender<Result<Reply, EngineError>>,
     ) {
         if reply.is_closed() {
             return;
         }
         let model = &self.model;
-        let plan = |text| model.plan(text, options.tasks);
-        let plans: Vec<Result<TextPlan, TextError>> = match texts.len() {
-            1 => texts.into_iter().map(plan).collect(),
-            _ => texts.into_par_iter().map(plan).collect(),
-        };
+        let plans = inputs.plans(&model.tokenizer, model.window_tokens_max);
         let sequences: Vec<(usize, usize, usize)> = plans
             .iter()
             .enumerate()
@@ -249,10 +257,10 @@ impl Server {
             .flat_map(|(i, plan)| (0..plan.windows()).map(move |w| (i, w, model.sequence_tokens(plan, w))))
             .collect();
         admission.settle(sequences.iter().map(|(_, _, tokens)| tokens).sum());
-        let readings = plans.iter().map(|p| vec![None; p.as_ref().map_or(0, TextPlan::windows)]).collect();
+        let readings = plans.iter().map(|p| vec![None; p.as_ref().map_or(0, Plan::windows)]).collect();
         let request = Arc::new(Request {
             plans,
-            options: options.clone(),
+            options,
             admission,
             arrived,
             queued: Instant::now(),
@@ -350,7 +358,7 @@ impl Server {
                 self.measures.waited(work.request.options.lane, begun - work.request.queued);
             }
         }
-        let windows: Vec<(&TextPlan, usize)> =
+        let windows: Vec<(&Plan, usize)> =
             batch.iter().filter_map(|w| Some((w.request.plan(w.text)?, w.window))).collect();
         let outcome = catch_unwind(AssertUnwindSafe(|| self.model.forward(&windows)));
         let spent = begun.elapsed();
@@ -406,17 +414,16 @@ impl Server {
             .map(|(plan, readings)| match plan {
                 Ok(plan) => {
                     let readings: Vec<Reading> = readings.into_iter().flatten().collect();
-                    plan.merge(&self.model.slots, &readings)
+                    plan.merge(&self.model.slots, &self.model.tokenizer, readings)
                 }
                 Err(error) => Err(error.clone()),
             })
             .collect();
-        let tokens = request.plans.iter().flatten().map(TextPlan::tokens).sum();
+        let tokens = request.plans.iter().flatten().map(Plan::tokens).sum();
         self.measures.texts(request.options.lane, request.plans.len());
         let begun = progress.begun.unwrap_or(request.queued);
-        let reply = ScoreReply {
+        let reply = Reply {
             results,
-            models: self.model.references(&request.options.tasks),
             tokens,
             timing: Timing {
                 tokenize_ms: milliseconds(request.queued - request.arrived),
@@ -452,14 +459,6 @@ impl Server {
         // The queue is consistent between statements; a panic elsewhere does not spoil it.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    pub fn batch_tokens_max(&self) -> usize {
-        self.batch_tokens_max
-    }
-
-    pub fn queue_tokens_max(&self) -> usize {
-        self.queue_tokens_max
-    }
 }
 
 fn fail_all(batch: &[Work], reason: &str) {
@@ -473,7 +472,7 @@ fn milliseconds(time: Duration) -> f64 {
 }
 
 impl Request {
-    fn plan(&self, text: usize) -> Option<&TextPlan> {
+    fn plan(&self, text: usize) -> Option<&Plan> {
         self.plans[text].as_ref().ok()
     }
 

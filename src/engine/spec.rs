@@ -10,16 +10,22 @@ use super::error::ModelError;
 /// The families whose layers this engine runs: learned absolute positions, norm after each block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
+    Albert,
     Bert,
+    Camembert,
+    DistilBert,
+    Electra,
     Roberta,
     XlmRoberta,
-    Camembert,
 }
 
 impl Family {
-    const ALL: [(&'static str, Family); 4] = [
+    const ALL: [(&'static str, Family); 7] = [
+        ("albert", Family::Albert),
         ("bert", Family::Bert),
         ("camembert", Family::Camembert),
+        ("distilbert", Family::DistilBert),
+        ("electra", Family::Electra),
         ("roberta", Family::Roberta),
         ("xlm-roberta", Family::XlmRoberta),
     ];
@@ -36,7 +42,10 @@ impl Family {
     /// The prefix of the encoder's tensors in a checkpoint that also holds a head.
     pub fn prefix(self) -> &'static str {
         match self {
+            Family::Albert => "albert.",
             Family::Bert => "bert.",
+            Family::DistilBert => "distilbert.",
+            Family::Electra => "electra.",
             Family::Roberta | Family::XlmRoberta | Family::Camembert => "roberta.",
         }
     }
@@ -48,6 +57,10 @@ pub struct EncoderSpec {
     pub family: Family,
     pub layers: usize,
     pub hidden: usize,
+    /// Width of the embeddings; where it is not `hidden`, a product leads from one to the other.
+    pub embedding: usize,
+    /// One set of weights for all layers.
+    pub shared_layers: bool,
     pub heads: usize,
     pub intermediate: usize,
     pub vocabulary: usize,
@@ -56,6 +69,7 @@ pub struct EncoderSpec {
     /// Row of the position table that the first token takes: 0 in BERT; in the RoBERTa family the padding token's id
     /// plus one, because that table's first rows belong to padding.
     pub position_offset: usize,
+    /// Rows of the table of token types; 0 where there is none.
     pub token_types: usize,
     pub norm_epsilon: f32,
     pub activation: Activation,
@@ -79,19 +93,22 @@ impl EncoderSpec {
                 "position_embedding_type {kind:?} is not supported; supported: absolute"
             )));
         }
-        let activation = match config["hidden_act"].as_str().unwrap_or("gelu") {
+        let distil = family == Family::DistilBert;
+        let named = |usual: &'static str, distilled: &'static str| if distil { distilled } else { usual };
+        let act = named("hidden_act", "activation");
+        let activation = match config[act].as_str().unwrap_or("gelu") {
             "gelu" => Activation::Gelu,
             "gelu_new" | "gelu_pytorch_tanh" | "gelu_fast" => Activation::GeluTanh,
             "relu" => Activation::Relu,
             other => {
                 return Err(ModelError::Config(format!(
-                    "hidden_act {other:?} is not supported; supported: gelu, gelu_new, gelu_pytorch_tanh, \
+                    "{act} {other:?} is not supported; supported: gelu, gelu_new, gelu_pytorch_tanh, \
                      gelu_fast, relu"
                 )));
             }
         };
         let position_offset = match family {
-            Family::Bert => 0,
+            Family::Albert | Family::Bert | Family::DistilBert | Family::Electra => 0,
             _ => match &config["pad_token_id"] {
                 Value::Null => 2,
                 pad => {
@@ -103,16 +120,28 @@ impl EncoderSpec {
                 }
             },
         };
+        if let Some(key) = ["num_hidden_groups", "inner_group_num"]
+            .into_iter()
+            .find(|key| family == Family::Albert && config[*key].as_u64().is_some_and(|n| n != 1))
+        {
+            return Err(ModelError::Config(format!("{key} other than 1 is not supported")));
+        }
+        let hidden = dimension(config, named("hidden_size", "dim"))?;
         let spec = Self {
             family,
-            layers: dimension(config, "num_hidden_layers")?,
-            hidden: dimension(config, "hidden_size")?,
-            heads: dimension(config, "num_attention_heads")?,
-            intermediate: dimension(config, "intermediate_size")?,
+            layers: dimension(config, named("num_hidden_layers", "n_layers"))?,
+            hidden,
+            embedding: match family {
+                Family::Albert | Family::Electra => dimension(config, "embedding_size")?,
+                _ => hidden,
+            },
+            shared_layers: family == Family::Albert,
+            heads: dimension(config, named("num_attention_heads", "n_heads"))?,
+            intermediate: dimension(config, named("intermediate_size", "hidden_dim"))?,
             vocabulary: dimension(config, "vocab_size")?,
             positions: dimension(config, "max_position_embeddings")?,
             position_offset,
-            token_types: dimension(config, "type_vocab_size")?,
+            token_types: if distil { 0 } else { dimension(config, "type_vocab_size")? },
             norm_epsilon: config["layer_norm_eps"].as_f64().unwrap_or(1e-12) as f32,
             activation,
         };
@@ -189,7 +218,8 @@ mod tests {
         };
         assert_eq!(
             refused("model_type", json!("gpt2")),
-            "model type \"gpt2\" is not supported; supported: bert, camembert, roberta, xlm-roberta"
+            "model type \"gpt2\" is not supported; supported: albert, bert, camembert, distilbert, electra, roberta, \
+             xlm-roberta"
         );
         assert!(refused("hidden_size", json!(33)).contains("not a multiple of num_attention_heads"));
         assert!(refused("vocab_size", json!(-1)).contains("vocab_size is missing"));

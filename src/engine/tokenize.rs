@@ -12,6 +12,17 @@ pub struct Tokenizer {
     /// Special tokens before and after a text.
     prefix: Vec<u32>,
     suffix: Vec<u32>,
+    pair: Option<PairFrame>,
+}
+
+/// Special tokens around and between two texts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PairFrame {
+    pub prefix: Vec<u32>,
+    pub middle: Vec<u32>,
+    pub suffix: Vec<u32>,
+    /// Token type of the second text and what follows it: 1 in BERT, 0 in RoBERTa.
+    pub second_type: u32,
 }
 
 /// A text as tokens, special ones left out.
@@ -32,7 +43,11 @@ const TEXT_BYTES_MAX: usize = 16 * TEXT_TOKENS_MAX;
 impl Tokenizer {
     pub fn open(path: &Path) -> Result<Self, ModelError> {
         let error = |e: tokenizers::Error| ModelError::Tokenizer(e.to_string());
-        let mut inner = tokenizers::Tokenizer::from_file(path).map_err(error)?;
+        Self::new(tokenizers::Tokenizer::from_file(path).map_err(error)?)
+    }
+
+    pub fn new(mut inner: tokenizers::Tokenizer) -> Result<Self, ModelError> {
+        let error = |e: tokenizers::Error| ModelError::Tokenizer(e.to_string());
         inner.with_padding(None);
         inner.with_truncation(None).map_err(error)?;
         inner.set_encode_special_tokens(true);
@@ -41,7 +56,63 @@ impl Tokenizer {
         let leading = special.iter().take_while(|s| **s == 1).count();
         let trailing = special[leading..].iter().rev().take_while(|s| **s == 1).count();
         let ids = framed.get_ids();
-        Ok(Self { prefix: ids[..leading].to_vec(), suffix: ids[ids.len() - trailing..].to_vec(), inner })
+        let pair = PairFrame::of(&inner.encode(("a", "a"), true).map_err(error)?);
+        Ok(Self {
+            prefix: ids[..leading].to_vec(),
+            suffix: ids[ids.len() - trailing..].to_vec(),
+            pair,
+            inner,
+        })
+    }
+
+    /// The tokenizer as JSON, the same for the same tokenizer.
+    pub fn canonical(&self) -> Result<String, ModelError> {
+        self.inner.to_string(false).map_err(|e| ModelError::Tokenizer(e.to_string()))
+    }
+
+    /// How two texts are read together; `None` where the tokenizer has no form for it.
+    pub fn pair(&self) -> Option<&PairFrame> {
+        self.pair.as_ref()
+    }
+
+    /// The token itself, as it stands in the vocabulary.
+    pub fn token(&self, id: u32) -> String {
+        self.inner.id_to_token(id).unwrap_or_default()
+    }
+
+    /// Tokens as the text they stand for, by the tokenizer's own decoder.
+    pub fn joined(&self, tokens: Vec<String>) -> String {
+        match self.inner.get_decoder() {
+            Some(decoder) => {
+                tokenizers::Decoder::decode(decoder, tokens.clone()).unwrap_or_else(|_| tokens.concat())
+            }
+            None => tokens.join(" "),
+        }
+    }
+
+    /// Whether a token goes on with the word before it. WordPiece and some BPE models mark it; with others a blank
+    /// between two tokens begins a word, as the pipelines of `transformers` have it.
+    pub fn continues_word(&self, id: u32, text: &str, bytes: &Range<usize>) -> bool {
+        use tokenizers::models::ModelWrapper;
+        let marked = match self.inner.get_model() {
+            ModelWrapper::WordPiece(_) => true,
+            ModelWrapper::BPE(bpe) => bpe.continuing_subword_prefix.as_ref().is_some_and(|p| !p.is_empty()),
+            _ => false,
+        };
+        let unknown = match self.inner.get_model() {
+            ModelWrapper::WordPiece(model) => self.inner.token_to_id(&model.unk_token),
+            ModelWrapper::BPE(model) => model.unk_token.as_ref().and_then(|t| self.inner.token_to_id(t)),
+            ModelWrapper::WordLevel(model) => self.inner.token_to_id(&model.unk_token),
+            ModelWrapper::Unigram(_) => self.inner.token_to_id("<unk>"),
+        };
+        if unknown == Some(id) {
+            return false;
+        }
+        if marked {
+            return self.token(id).chars().count() != text[bytes.clone()].chars().count();
+        }
+        let before = text[..bytes.start].chars().next_back();
+        before.is_some_and(|c| c != ' ') && !text[bytes.start..].starts_with(' ')
     }
 
     pub fn encode(&self, text: &str) -> Result<Tokens, TextError> {
@@ -81,6 +152,29 @@ impl Tokenizer {
     /// The largest id that this tokenizer can produce.
     pub fn id_max(&self) -> u32 {
         self.inner.get_vocab(true).into_values().max().unwrap_or(0)
+    }
+}
+
+impl PairFrame {
+    /// Read off an encoding of two texts of ordinary tokens; `None` where their tokens lie side by side.
+    fn of(encoding: &tokenizers::Encoding) -> Option<Self> {
+        let special = encoding.get_special_tokens_mask();
+        let (ids, types) = (encoding.get_ids(), encoding.get_type_ids());
+        let next = |from: usize, wanted: u32| (from..special.len()).find(|i| special[*i] == wanted);
+        let first = next(0, 0)?;
+        let middle = next(first, 1)?;
+        let second = next(middle, 0)?;
+        let suffix = next(second, 1).unwrap_or(special.len());
+        Some(Self {
+            prefix: ids[..first].to_vec(),
+            middle: ids[middle..second].to_vec(),
+            suffix: ids[suffix..].to_vec(),
+            second_type: types[second],
+        })
+    }
+
+    pub fn len(&self) -> usize {
+        self.prefix.len() + self.middle.len() + self.suffix.len()
     }
 }
 

@@ -1,21 +1,36 @@
-//! Tensors of a safetensors file: mapped, checked, and copied out in the type an executor wants.
+//! Tensors of a model folder: mapped, checked, and copied out in the type an executor wants.
 //!
+//! A folder holds `model.safetensors`, shards of it with an index, or `pytorch_model.bin` (see [`pytorch`](super::pytorch)).
 //! Nothing is served from the mapping itself, so a file that is replaced later cannot touch a running model.
 
-use std::{fs::File, ops::Range, path::Path};
+use std::{collections::BTreeSet, fs::File, ops::Range, path::Path};
 
 use half::{bf16, f16, slice::HalfFloatSliceExt};
 use memmap2::Mmap;
-use safetensors::{Dtype, SafeTensors, tensor::Metadata};
+use safetensors::{
+    Dtype, SafeTensors,
+    tensor::{Metadata, TensorInfo},
+};
+use sha2::{Digest, Sha256};
 
-use super::error::ModelError;
+use super::{error::ModelError, pack, pytorch};
 
-/// An open model file.
+/// The open files of a model.
 pub struct Checkpoint {
-    map: Mmap,
+    shards: Vec<Shard>,
+    prefix: &'static str,
+}
+
+/// One file of tensors.
+struct Shard {
+    bytes: Bytes,
     metadata: Metadata,
     data_start: usize,
-    prefix: &'static str,
+}
+
+enum Bytes {
+    Mapped(Mmap),
+    Held(Vec<u8>),
 }
 
 /// A two-dimensional table whose rows are looked up, kept in the file's own precision.
@@ -25,30 +40,87 @@ pub enum Table {
     Bf16(Vec<bf16>),
 }
 
-impl Checkpoint {
-    /// Opens a file and checks that it is whole. Encoder tensors may carry `prefix` (`bert.`, `roberta.`).
-    pub fn open(path: &Path, prefix: &'static str) -> Result<Self, ModelError> {
+impl Shard {
+    fn map(path: &Path) -> Result<Self, ModelError> {
         let file = File::open(path).map_err(|e| ModelError::file(path, e))?;
         // SAFETY: the mapping is read-only and lives only while the model is loaded; a file that another process
         // shortens meanwhile is outside what a reader can guard against.
         let map = unsafe { Mmap::map(&file) }.map_err(|e| ModelError::file(path, e))?;
-        let (header_len, metadata) = SafeTensors::read_metadata(&map)
+        Self::new(path, Bytes::Mapped(map))
+    }
+
+    fn new(path: &Path, bytes: Bytes) -> Result<Self, ModelError> {
+        let (header_len, metadata) = SafeTensors::read_metadata(bytes.all())
             .map_err(|e| ModelError::file(path, format!("not a whole safetensors file: {e}")))?;
-        let mut checkpoint = Self { map, metadata, data_start: header_len + 8, prefix: "" };
+        Ok(Self { bytes, metadata, data_start: header_len + 8 })
+    }
+
+    fn open(path: &Path) -> Result<Self, ModelError> {
+        if path.extension().is_some_and(|e| e == "bin") {
+            return Self::new(path, Bytes::Held(pytorch::as_safetensors(path)?));
+        }
+        Self::map(path)
+    }
+}
+
+impl Bytes {
+    fn all(&self) -> &[u8] {
+        match self {
+            Bytes::Mapped(map) => map,
+            Bytes::Held(bytes) => bytes,
+        }
+    }
+}
+
+/// Files of one model, at most.
+const SHARDS_MAX: usize = 1_000;
+
+impl Checkpoint {
+    /// Opens the weights of a model folder, whatever form they have. Encoder tensors may carry `prefix`.
+    pub fn open_dir(dir: &Path, prefix: &'static str) -> Result<Self, ModelError> {
+        let paths = match pack::weights_in(dir) {
+            Some(name) if name.ends_with(".index.json") => shards_of(dir, name)?,
+            Some(name) => vec![name.to_owned()],
+            None => {
+                return Err(ModelError::file(
+                    dir,
+                    format!("holds no weights; looked for {}", pack::WEIGHT_FILES.join(", ")),
+                ));
+            }
+        };
+        let shards = paths.iter().map(|name| Shard::open(&dir.join(name))).collect::<Result<_, _>>()?;
+        Ok(Self::of(shards, prefix))
+    }
+
+    /// Opens a file and checks that it is whole. Encoder tensors may carry `prefix` (`bert.`, `roberta.`).
+    pub fn open(path: &Path, prefix: &'static str) -> Result<Self, ModelError> {
+        Ok(Self::of(vec![Shard::open(path)?], prefix))
+    }
+
+    fn of(shards: Vec<Shard>, prefix: &'static str) -> Self {
+        let mut checkpoint = Self { shards, prefix: "" };
         if !checkpoint.has(WORD_EMBEDDINGS) {
             checkpoint.prefix = prefix;
         }
-        Ok(checkpoint)
+        checkpoint
     }
 
     /// Whether the encoder has a tensor of this name, prefix aside.
     pub fn has(&self, name: &str) -> bool {
-        self.metadata.info(&self.full_name(name)).is_some()
+        self.has_exactly(&self.full_name(name))
     }
 
     /// Whether the file has a tensor of exactly this name.
     pub fn has_exactly(&self, name: &str) -> bool {
-        self.metadata.info(name).is_some()
+        self.shards.iter().any(|s| s.metadata.info(name).is_some())
+    }
+
+    fn tensor(&self, name: &str) -> Option<(&TensorInfo, &[u8])> {
+        self.shards.iter().find_map(|shard| {
+            let info = shard.metadata.info(name)?;
+            let (start, end) = info.data_offsets;
+            Some((info, shard.bytes.all().get(shard.data_start + start..shard.data_start + end)?))
+        })
     }
 
     /// The values of an encoder tensor, in row-major order.
@@ -87,24 +159,80 @@ impl Checkpoint {
         })
     }
 
+    /// A hash of the encoder's tensors, whatever heads stand beside them: names without the prefix, types, shapes and
+    /// bytes. Checkpoints with the same one give the same hidden states.
+    pub fn trunk_digest(&self) -> [u8; 32] {
+        let full = self.shards.iter().flat_map(|s| s.metadata.tensors().into_keys());
+        let mut names: Vec<String> = full
+            .filter_map(|name| name.strip_prefix(self.prefix).filter(|n| is_trunk(n)).map(str::to_owned))
+            .collect();
+        names.sort();
+        let mut hash = Sha256::new();
+        for name in names {
+            let Some((info, bytes)) = self.tensor(&self.full_name(&name)) else { continue };
+            hash.update(format!("{name} {:?} {:?} ", info.dtype, info.shape));
+            hash.update(bytes);
+        }
+        hash.finalize().into()
+    }
+
     fn full_name(&self, name: &str) -> String {
         format!("{}{name}", self.prefix)
     }
 
     fn bytes(&self, name: &str, shape: &[usize]) -> Result<(Dtype, &[u8]), ModelError> {
-        let info = self.metadata.info(name).ok_or_else(|| ModelError::tensor(name, "missing"))?;
+        let (info, bytes) = self.tensor(name).ok_or_else(|| ModelError::tensor(name, "missing"))?;
         if info.shape != shape {
             return Err(ModelError::tensor(
                 name,
                 format!("has shape {:?} where config.json asks for {shape:?}", info.shape),
             ));
         }
-        let (start, end) = info.data_offsets;
-        self.map
-            .get(self.data_start + start..self.data_start + end)
-            .map(|bytes| (info.dtype, bytes))
-            .ok_or_else(|| ModelError::tensor(name, "lies outside the file"))
+        Ok((info.dtype, bytes))
     }
+}
+
+/// The files that an index names, all of them there.
+pub fn shards_of(dir: &Path, index: &str) -> Result<Vec<String>, ModelError> {
+    let path = dir.join(index);
+    let text = std::fs::read_to_string(&path).map_err(|e| ModelError::file(&path, e))?;
+    let names = shard_names(&text).map_err(|e| ModelError::file(&path, e))?;
+    match names.iter().find(|name| !dir.join(name).is_file()) {
+        Some(missing) => Err(ModelError::file(&path, format!("names {missing}, which is not there"))),
+        None => Ok(names),
+    }
+}
+
+/// The files that the text of an index names; an error says what is wrong with it.
+pub fn shard_names(index: &str) -> Result<Vec<String>, String> {
+    let index: serde_json::Value = serde_json::from_str(index).map_err(|e| e.to_string())?;
+    let map = index["weight_map"].as_object().ok_or("has no weight_map")?;
+    let names: BTreeSet<&str> = map.values().filter_map(|v| v.as_str()).collect();
+    if names.is_empty() || names.len() > SHARDS_MAX {
+        return Err(format!("names {} files", names.len()));
+    }
+    match names.iter().find(|n| n.contains(['/', '\\']) || n.starts_with('.')) {
+        Some(outside) => Err(format!("names the file {outside:?}, outside its folder")),
+        None => Ok(names.into_iter().map(str::to_owned).collect()),
+    }
+}
+
+/// Whether a tensor, prefix aside, is a part of the encoder: not of a head, and no buffer that is computed anyway.
+fn is_trunk(name: &str) -> bool {
+    const APART: [&str; 9] = [
+        "pooler.",
+        "classifier.",
+        "heads.",
+        "cls.",
+        "lm_head.",
+        "head.",
+        "qa_outputs.",
+        "pre_classifier.",
+        "score.",
+    ];
+    !APART.iter().any(|p| name.starts_with(p))
+        && !name.ends_with("position_ids")
+        && !name.ends_with("token_type_ids")
 }
 
 /// The tensor by which a prefix is recognised.
@@ -194,5 +322,44 @@ mod tests {
         std::fs::write(&path, vec![0xA5; 4096]).unwrap();
         let error = Checkpoint::open(&path, "bert.").err().unwrap().to_string();
         assert!(error.contains("cut.safetensors: not a whole safetensors file"), "{error}");
+    }
+
+    #[test]
+    fn shards_are_one_model_and_a_missing_one_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let f32s = |x: f32| x.to_le_bytes().to_vec();
+        write(&dir.path().join("a.safetensors"), &[(WORD_EMBEDDINGS, Dtype::F32, vec![1], f32s(1.0))]);
+        write(&dir.path().join("b.safetensors"), &[("x", Dtype::F32, vec![1], f32s(2.0))]);
+        let index = |names: [&str; 2]| {
+            let map = serde_json::json!({"weight_map": {WORD_EMBEDDINGS: names[0], "x": names[1]}});
+            std::fs::write(dir.path().join("model.safetensors.index.json"), map.to_string()).unwrap();
+            Checkpoint::open_dir(dir.path(), "bert.")
+        };
+        let c = index(["a.safetensors", "b.safetensors"]).unwrap();
+        assert_eq!(
+            (c.values("x", &[1]).unwrap(), c.values(WORD_EMBEDDINGS, &[1]).unwrap()),
+            (vec![2.0], vec![1.0])
+        );
+        let refused = |names| index(names).err().unwrap().to_string();
+        assert!(
+            refused(["a.safetensors", "c.safetensors"]).ends_with("names c.safetensors, which is not there")
+        );
+        assert!(refused(["a.safetensors", "../b.safetensors"]).contains("outside its folder"));
+    }
+
+    #[test]
+    fn the_trunk_is_the_same_under_other_heads_and_another_prefix() {
+        let dir = tempfile::tempdir().unwrap();
+        let one = |x: f32| x.to_le_bytes().to_vec();
+        let digest = |tensors: &[(&str, f32)]| {
+            let path = dir.path().join("t.safetensors");
+            let tensors: Vec<_> = tensors.iter().map(|(n, x)| (*n, Dtype::F32, vec![1], one(*x))).collect();
+            write(&path, &tensors);
+            Checkpoint::open(&path, "bert.").unwrap().trunk_digest()
+        };
+        let plain = digest(&[(WORD_EMBEDDINGS, 1.0), ("encoder.w", 2.0), ("pooler.w", 3.0)]);
+        let name = format!("bert.{WORD_EMBEDDINGS}");
+        assert_eq!(plain, digest(&[(&name, 1.0), ("bert.encoder.w", 2.0), ("classifier.w", 9.0)]));
+        assert_ne!(plain, digest(&[(&name, 1.0), ("bert.encoder.w", 2.5)]));
     }
 }

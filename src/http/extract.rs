@@ -45,6 +45,17 @@ impl FromRequest<AppState> for JsonText {
     }
 }
 
+/// A body of any type, as bytes.
+pub struct Raw(pub Bytes);
+
+impl FromRequest<AppState> for Raw {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &AppState) -> Result<Self, Problem> {
+        body(request, state).await.map(Raw)
+    }
+}
+
 /// The parameters of a path, percent-decoded.
 pub struct Path<T>(pub T);
 

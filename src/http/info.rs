@@ -1,4 +1,4 @@
-//! What runs: `GET /info` (as text-embeddings-inference answers it, and more) and `GET /v1/models`.
+//! What runs: `GET /info`, as text-embeddings-inference answers it, and more.
 
 use std::collections::BTreeMap;
 
@@ -9,12 +9,11 @@ use utoipa::ToSchema;
 use super::{
     AppState,
     auth::{Caller, scope},
-    records::PageBody,
 };
 use crate::scores::{Label, Sentiment};
 
 pub fn routes() -> Router<AppState> {
-    Router::new().route("/info", get(info)).route("/v1/models", get(models))
+    Router::new().route("/info", get(info))
 }
 
 /// The server, its models and its pipeline.
@@ -104,38 +103,4 @@ pub async fn info(_caller: Caller<scope::Any>, State(state): State<AppState>) ->
             stalled: health.stalled,
         },
     })
-}
-
-/// A model in its slot.
-#[derive(Serialize, ToSchema)]
-pub struct ModelItem {
-    /// The task that it answers.
-    #[schema(example = "sentiment")]
-    slot: &'static str,
-    name: String,
-    #[schema(example = "sha256:9f86d081884c7d65")]
-    revision: String,
-    /// `serving`
-    state: &'static str,
-    device: String,
-    precision: String,
-}
-
-/// The loaded models, by slot.
-#[utoipa::path(get, path = "/v1/models", tag = "models",
-    responses((status = 200, description = "All of them", body = PageBody<ModelItem>)))]
-pub async fn models(
-    _caller: Caller<scope::Any>,
-    State(state): State<AppState>,
-) -> JsonBody<PageBody<ModelItem>> {
-    let engine = state.engine.info();
-    let item = |(slot, model): (&'static str, crate::engine::ModelRef)| ModelItem {
-        slot,
-        name: model.name,
-        revision: model.revision,
-        state: "serving",
-        device: engine.device.clone(),
-        precision: engine.precision.clone(),
-    };
-    JsonBody(PageBody { items: engine.models.into_iter().map(item).collect(), next: None })
 }

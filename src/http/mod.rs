@@ -16,6 +16,7 @@ pub mod problem;
 
 pub mod score;
 pub mod scored;
+pub mod zero_shot;
 
 pub mod cloudevent;
 pub mod events;
@@ -35,6 +36,7 @@ pub mod webhooks;
 
 pub mod compat;
 pub mod info;
+pub mod models;
 
 pub mod docs;
 pub mod health;
@@ -103,15 +105,21 @@ pub fn router(state: AppState) -> Router {
         .merge(settings::routes())
         .merge(actions::routes())
         .merge(webhooks::routes())
+        .merge(zero_shot::routes())
         .merge(compat::tei::routes())
+        .merge(compat::hugging_face::routes())
+        .merge(compat::vllm::routes())
+        .merge(compat::oip::routes())
         .merge(info::routes())
+        .merge(models::routes())
         .merge(health::routes())
         .merge(openapi::routes())
         .merge(docs::routes())
         .merge(pages::router::<AppState, auth::Caller<auth::scope::InsightsRead>>());
-    // `POST /v1/events?wait=applied` takes as long as the events need; only the reading of its body is timed.
+    // `POST /v1/events?wait=applied` takes as long as the events need; only the reading of its body is timed. So it is with a model that loads.
     let routes = layers::in_time(timed, &state)
         .merge(events::routes())
+        .merge(compat::oip::slow_routes())
         .fallback(problem::not_found)
         .method_not_allowed_fallback(problem::method_not_allowed);
     layers::around(routes).with_state(state)

@@ -19,6 +19,7 @@ use super::AppState;
     ),
     paths(
         super::score::score,
+        super::zero_shot::zero_shot,
         super::events::events,
         super::records::records,
         super::records::insights,
@@ -52,8 +53,23 @@ use super::AppState;
         super::webhooks::rotate_secret,
         super::webhooks::deliveries,
         super::webhooks::resend,
-        super::info::models,
+        super::models::models,
+        super::models::model,
+        super::models::put_model,
+        super::models::remove_model,
+        super::models::swap,
         super::compat::tei::predict,
+        super::compat::hugging_face::infer,
+        super::compat::vllm::classify,
+        super::compat::oip::server,
+        super::compat::oip::live,
+        super::compat::oip::ready,
+        super::compat::oip::metadata,
+        super::compat::oip::model_ready,
+        super::compat::oip::infer,
+        super::compat::oip::index,
+        super::compat::oip::load,
+        super::compat::oip::unload,
         super::info::info,
         super::health::health,
         super::health::live,
@@ -81,7 +97,8 @@ struct Api;
 struct Keys;
 
 /// Routes that are open without a key.
-pub const OPEN: &[&str] = &["/health", "/health/live", "/health/ready", "/metrics"];
+pub const OPEN: &[&str] =
+    &["/health", "/health/live", "/health/ready", "/metrics", "/v2/health/live", "/v2/health/ready"];
 
 impl Modify for Keys {
     fn modify(&self, api: &mut utoipa::openapi::OpenApi) {

@@ -60,6 +60,8 @@ kinds! {
         "`GET /v1/replays` lists them.";
     UNKNOWN_SETTING = 404 "unknown-setting" "There is no such setting"
         "`detail` lists the names.";
+    UNKNOWN_MODEL = 404 "unknown-model" "No model has this name"
+        "`GET /v1/models` lists the slots and what is in them.";
     METHOD_NOT_ALLOWED = 405 "method-not-allowed" "The route does not take this method"
         "The `Allow` header lists those that it takes.";
     CONFLICT = 409 "conflict" "The request does not fit the present state"
@@ -82,6 +84,10 @@ kinds! {
         "`rejected` says why, event by event.";
     INVALID_SETTING = 422 "invalid-setting" "The settings do not fit"
         "The old ones stay; `errors` points at the part that does not fit.";
+    MODEL_REFUSED = 422 "model-refused" "The model cannot be loaded"
+        "`detail` says what does not fit; what was in the slot stays.";
+    OTHER_TASK = 422 "other-task" "The model is made for another task"
+        "`GET /v1/models` shows the task of each model.";
     OVERLOADED = 429 "overloaded" "The server has as much work as it can hold"
         "Try again after the seconds in `Retry-After`.";
     INTERNAL = 500 "internal" "The server failed"
@@ -219,6 +225,8 @@ impl From<EngineError> for Problem {
             }
             EngineError::DeadlineExceeded => Problem::new(DEADLINE_EXCEEDED, error.to_string()),
             EngineError::ShuttingDown => Problem::new(SHUTTING_DOWN, error.to_string()),
+            EngineError::UnknownModel(_) => Problem::new(UNKNOWN_MODEL, error.to_string()),
+            EngineError::OtherTask { .. } => Problem::new(OTHER_TASK, error.to_string()),
             other => {
                 tracing::error!(error = %other, "the engine failed");
                 Problem::new(INTERNAL, format!("scoring failed: {other}"))

@@ -64,6 +64,17 @@ pub struct RequestOptions {
     deadline_ms: Option<u64>,
 }
 
+impl RequestOptions {
+    /// Lane and deadline.
+    pub fn treatment(&self) -> (Lane, Option<Duration>) {
+        let lane = match self.lane {
+            RequestLane::Interactive => Lane::Interactive,
+            RequestLane::Bulk => Lane::Bulk,
+        };
+        (lane, self.deadline_ms.map(Duration::from_millis))
+    }
+}
+
 /// Interactive work goes first; bulk work is never starved.
 #[derive(Default, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -111,6 +122,12 @@ pub struct ModelBody {
 pub struct Usage {
     texts: usize,
     tokens: usize,
+}
+
+impl Usage {
+    pub fn new(texts: usize, tokens: usize) -> Self {
+        Usage { texts, tokens }
+    }
 }
 
 /// Where the time went, in milliseconds.
@@ -165,14 +182,8 @@ pub async fn score(
         .enumerate()
         .map(|(i, raw)| Input::read(raw, &format!("/inputs/{i}"), limits.text_bytes_max))
         .collect();
-    let options = ScoreOptions {
-        tasks: wanted(request.tasks.as_deref())?,
-        lane: match request.options.lane {
-            RequestLane::Interactive => Lane::Interactive,
-            RequestLane::Bulk => Lane::Bulk,
-        },
-        deadline: request.options.deadline_ms.map(Duration::from_millis),
-    };
+    let (lane, deadline) = request.options.treatment();
+    let options = ScoreOptions { tasks: wanted(request.tasks.as_deref())?, lane, deadline };
     let texts = inputs.len();
     let scored = results(&state.engine, inputs, options).await?;
     Ok(JsonBody(ScoreResponse {
@@ -237,7 +248,7 @@ struct InputObject<'a> {
 
 impl Input {
     /// Judges one element of `inputs`: a string, or an object with `text` and perhaps an `id`.
-    fn read(raw: &RawValue, pointer: &str, text_bytes_max: usize) -> Input {
+    pub fn read(raw: &RawValue, pointer: &str, text_bytes_max: usize) -> Input {
         let json = raw.get();
         let refuse = |detail: String| Problem::at(problem::INVALID_INPUT, pointer, detail);
         let (id, text, pointer) = match json.as_bytes().first() {
@@ -266,6 +277,11 @@ impl Input {
             }
         };
         Input { id, text: text.and_then(|t| within(t, text_bytes_max, &pointer)), pointer }
+    }
+
+    /// The id, and the text or why there is none.
+    pub fn into_parts(self) -> (Option<Box<RawValue>>, Result<String, Problem>) {
+        (self.id, self.text)
     }
 
     /// An input that did not come in a JSON request; `text` may say why there is none.

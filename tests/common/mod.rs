@@ -18,7 +18,7 @@ use std::{
 
 use hearken::{
     config::options::Options,
-    engine::Engine,
+    engine::{Engine, hub::HubOptions},
     http::{
         AppState, metrics, router,
         server::{Door, serve},
@@ -47,6 +47,10 @@ impl Server {
 
     /// `toml` is what a configuration file would say.
     pub async fn start_with(toml: &str) -> Server {
+        Server::start_with_hub(toml, HubOptions { offline: true, ..HubOptions::default() }).await
+    }
+
+    pub async fn start_with_hub(toml: &str, hub: HubOptions) -> Server {
         metrics::install();
         let folder = tempfile::tempdir().unwrap();
         let mut options: Options = toml::from_str(toml).unwrap();
@@ -55,6 +59,7 @@ impl Server {
         let pack = engine_pack::pack(7);
         let mut engine_options = engine_pack::options(pack.path());
         engine_options.queue_tokens_max = config.limits.queue_tokens_max;
+        engine_options.hub = hub;
         let engine = Engine::open(&engine_options).unwrap();
         let store = store::open(&config.store).unwrap();
         let pipeline = Pipeline::start(store, engine.clone(), config.pipeline_options()).unwrap();
@@ -93,6 +98,23 @@ impl Server {
 
     pub async fn post_json(&self, path: &str, body: &Value) -> Response {
         self.post(path, "application/json", body.to_string()).await
+    }
+
+    /// Puts a model into a slot and follows the swap to its end.
+    pub async fn swap(&self, slot: &str, body: &Value) -> Value {
+        let request = self.request(Method::PUT, &format!("/v1/models/{slot}"));
+        let response =
+            request.header("content-type", "application/json").body(body.to_string()).send().await.unwrap();
+        assert_eq!(response.status(), 202);
+        let location = response.headers()["location"].to_str().unwrap().to_owned();
+        loop {
+            let swap = self.json(&location).await;
+            match swap["state"].as_str().unwrap() {
+                "serving" | "failed" => return swap,
+                "loading" | "validating" | "warming" => tokio::time::sleep(Duration::from_millis(10)).await,
+                other => panic!("{other} is no state"),
+            }
+        }
     }
 
     /// Sends events and waits until they are in their documents.

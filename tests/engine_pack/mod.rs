@@ -12,6 +12,7 @@ use hearken::engine::{
     cpu::{CpuExecutor, Precision},
     executor::HeadId,
     heads,
+    hub::HubOptions,
     spec::EncoderSpec,
     weights::Checkpoint,
 };
@@ -102,6 +103,8 @@ pub fn tokenizer() -> Tokenizer {
     tokenizer.with_post_processor(Some(
         TemplateProcessing::builder()
             .try_single("[CLS] $A [SEP]")
+            .unwrap()
+            .try_pair("[CLS] $A [SEP] $B [SEP]")
             .unwrap()
             .special_tokens(vec![("[CLS]", 2), ("[SEP]", 3)])
             .build()
@@ -221,6 +224,27 @@ pub fn pack_of(config: &Value, tensors: &Tensors) -> TempDir {
     dir
 }
 
+/// A plain BERT in the form of a Hugging Face checkpoint, with the small pack's trunk of seed `trunk`: a classifier, a
+/// tagger (`ForTokenClassification`) or, without labels, an encoder alone.
+pub fn plain(trunk: u64, architecture: &str, labels: &[&str], seed: u64) -> TempDir {
+    let hidden = small().hidden;
+    let mut plain = Tensors::new();
+    for (name, tensor) in tensors(trunk).into_iter().filter(|(name, _)| !name.starts_with("heads.")) {
+        plain.insert(format!("bert.{name}"), tensor);
+    }
+    let mut random = Random::new(seed);
+    if architecture.ends_with("ForSequenceClassification") {
+        add_affine(&mut plain, &mut random, "bert.pooler.dense", hidden, hidden);
+    }
+    let mut config = encoder_config("bert", small());
+    if !labels.is_empty() {
+        add_affine(&mut plain, &mut random, "classifier", labels.len(), hidden);
+        config["id2label"] = labels.iter().enumerate().map(|(i, l)| (i.to_string(), json!(l))).collect();
+    }
+    config["architectures"] = json!([architecture]);
+    pack_of(&config, &plain)
+}
+
 pub fn options(dir: &Path) -> EngineOptions {
     EngineOptions {
         pack: Some(dir.to_owned()),
@@ -229,6 +253,7 @@ pub fn options(dir: &Path) -> EngineOptions {
         threads: 2,
         batch_tokens_max: 2048,
         queue_tokens_max: 100_000,
+        hub: HubOptions::default(),
     }
 }
 

@@ -13,6 +13,7 @@ use super::{product_error, scratch::RowScratch};
 use crate::engine::{
     error::ModelError,
     executor::ExecutorError,
+    names::LayerNames,
     spec::{Activation, EncoderSpec},
     weights::Checkpoint,
 };
@@ -49,13 +50,18 @@ pub enum Projected<'a> {
 }
 
 impl Norm {
-    pub fn read(spec: &EncoderSpec, checkpoint: &Checkpoint, name: &str) -> Result<Self, ModelError> {
+    pub fn read(
+        spec: &EncoderSpec,
+        checkpoint: &Checkpoint,
+        name: &str,
+        width: usize,
+    ) -> Result<Self, ModelError> {
         // Checkpoints converted from early TensorFlow ones say gamma and beta.
         let (gain, bias) =
             if checkpoint.has(&format!("{name}.weight")) { ("weight", "bias") } else { ("gamma", "beta") };
         Ok(Self {
-            gain: checkpoint.values(&format!("{name}.{gain}"), &[spec.hidden])?,
-            bias: checkpoint.values(&format!("{name}.{bias}"), &[spec.hidden])?,
+            gain: checkpoint.values(&format!("{name}.{gain}"), &[width])?,
+            bias: checkpoint.values(&format!("{name}.{bias}"), &[width])?,
             epsilon: spec.norm_epsilon,
         })
     }
@@ -72,35 +78,35 @@ impl Layer {
         arithmetic: Arithmetic,
         index: usize,
     ) -> Result<Self, ModelError> {
-        let prefix = format!("encoder.layer.{index}");
+        let names = LayerNames::of(spec.family, index);
         let (hidden, intermediate) = (spec.hidden, spec.intermediate);
         let values =
             |name: &str, outputs: usize, inputs: usize| -> Result<(Vec<f32>, Vec<f32>), ModelError> {
                 Ok((
-                    checkpoint.values(&format!("{prefix}.{name}.weight"), &[outputs, inputs])?,
-                    checkpoint.values(&format!("{prefix}.{name}.bias"), &[outputs])?,
+                    checkpoint.values(&format!("{name}.weight"), &[outputs, inputs])?,
+                    checkpoint.values(&format!("{name}.bias"), &[outputs])?,
                 ))
             };
         let dense = |name: &str, outputs: usize, inputs: usize| -> Result<Dense, ModelError> {
             let (weight, bias) = values(name, outputs, inputs)?;
             Ok(Dense::new(arithmetic, &weight, &bias))
         };
-        let (mut weight, mut bias) = values("attention.self.query", hidden, hidden)?;
-        for name in ["attention.self.key", "attention.self.value"] {
+        let (mut weight, mut bias) = values(&names.query, hidden, hidden)?;
+        for name in [&names.key, &names.value] {
             let part = values(name, hidden, hidden)?;
             weight.extend(part.0);
             bias.extend(part.1);
         }
         Ok(Self {
             qkv: Dense::new(arithmetic, &weight, &bias),
-            attention_out: dense("attention.output.dense", hidden, hidden)?,
-            attention_norm: Norm::read(spec, checkpoint, &format!("{prefix}.attention.output.LayerNorm"))?,
+            attention_out: dense(&names.attention_out, hidden, hidden)?,
+            attention_norm: Norm::read(spec, checkpoint, &names.attention_norm, hidden)?,
             feed_forward: feed_forward(
                 arithmetic,
-                values("intermediate.dense", intermediate, hidden)?,
-                values("output.dense", hidden, intermediate)?,
+                values(&names.up, intermediate, hidden)?,
+                values(&names.down, hidden, intermediate)?,
             ),
-            norm: Norm::read(spec, checkpoint, &format!("{prefix}.output.LayerNorm"))?,
+            norm: Norm::read(spec, checkpoint, &names.norm, hidden)?,
             activation: spec.activation,
         })
     }

@@ -13,7 +13,7 @@ use hearken_kernels::{
     attention::{Heads, Part},
     cpu::{self, Bf16, Int8},
     dense::{Arithmetic, Dense, Output, ProductError},
-    vector::activation::Tanh,
+    vector::activation::{Activation, Tanh},
 };
 use rayon::prelude::*;
 use rten_simd::SimdUnaryOp;
@@ -27,7 +27,8 @@ use super::{
     batch::PackedBatch,
     error::ModelError,
     executor::{Encoded, Executor, ExecutorError, ExecutorInfo, HeadId},
-    heads::{Affine, HeadWeights},
+    heads::{Affine, HeadActivation, HeadWeights},
+    names::embedding_projection,
     spec::EncoderSpec,
     weights::{Checkpoint, Table, WORD_EMBEDDINGS},
 };
@@ -65,13 +66,17 @@ pub struct CpuExecutor {
 
 struct Embeddings {
     words: Table,
-    /// positions x hidden, each with the first token type added: texts are scored one at a time.
+    /// positions x width, each with the first token type added: most texts are of that one alone.
     positions: Vec<f32>,
+    /// What another token type has more than the first: types x width; empty in a family without them.
+    other_types: Vec<f32>,
     norm: Norm,
+    /// To the width of the hidden states, where embeddings have another.
+    projection: Option<Dense>,
 }
 
 struct Head {
-    dense: Option<Dense>,
+    dense: Option<(Dense, HeadActivation)>,
     out: Dense,
 }
 
@@ -107,29 +112,19 @@ impl CpuExecutor {
             Precision::Bf16 => Bf16::best(),
             Precision::Int8 => Bf16::best().filter(|kernel| kernel.pays()),
         };
-        let hidden = spec.hidden;
-        let mut positions =
-            checkpoint.values("embeddings.position_embeddings.weight", &[spec.positions, hidden])?;
-        let token_types =
-            checkpoint.values("embeddings.token_type_embeddings.weight", &[spec.token_types, hidden])?;
-        for position in positions.chunks_exact_mut(hidden) {
-            position.iter_mut().zip(&token_types).for_each(|(p, t)| *p += t);
-        }
-        let embeddings = Embeddings {
-            words: checkpoint.table(WORD_EMBEDDINGS, [spec.vocabulary, hidden])?,
-            positions,
-            norm: Norm::read(spec, checkpoint, "embeddings.LayerNorm")?,
-        };
+        let embeddings = Embeddings::read(spec, checkpoint)?;
         let layers = threads.install(|| {
-            (0..spec.layers)
+            (0..if spec.shared_layers { 1 } else { spec.layers })
                 .into_par_iter()
                 .map(|i| Layer::read(spec, checkpoint, arithmetic, i))
                 .collect::<Result<Vec<_>, _>>()
         })?;
         // Heads are a small part of the work: they stay in f32.
         let dense = |layer: &Affine| Dense::new(Arithmetic::F32, &layer.weight, &layer.bias);
-        let heads =
-            heads.iter().map(|head| Head { dense: head.dense.as_ref().map(dense), out: dense(&head.out) });
+        let heads = heads.iter().map(|head| Head {
+            dense: head.dense.as_ref().map(|d| (dense(d), head.activation)),
+            out: dense(&head.out),
+        });
         Ok(Self {
             spec: spec.clone(),
             precision,
@@ -218,8 +213,8 @@ impl CpuExecutor {
             let GroupScratch { qkv, qkv_bf16, context } = scratch;
             let mut qkv = Projected::sized(self.attention, rows, width, qkv, qkv_bf16);
             let context = context.sized(rows * width);
-            self.embed(batch, group.rows.start, hidden);
-            for layer in &self.layers {
+            self.embed(batch, group.rows.start, hidden)?;
+            for layer in self.layers.iter().cycle().take(self.spec.layers) {
                 each(
                     threads,
                     qkv.blocks(block, 3 * width).zip(hidden.chunks(block * width)),
@@ -239,16 +234,21 @@ impl CpuExecutor {
         })
     }
 
-    fn embed(&self, batch: &PackedBatch, first_row: usize, hidden: &mut [f32]) {
-        let width = self.spec.hidden;
-        for (i, row) in hidden.chunks_exact_mut(width).enumerate() {
-            let id = batch.ids[first_row + i] as usize;
-            let position = batch.positions[first_row + i] as usize + self.spec.position_offset;
-            self.embeddings.words.copy_to(id * width..(id + 1) * width, row);
-            let position = &self.embeddings.positions[position * width..(position + 1) * width];
-            row.iter_mut().zip(position).for_each(|(x, p)| *x += p);
-        }
-        self.embeddings.norm.apply(hidden);
+    /// Fills `hidden` with the embeddings of rows from `first_row` on.
+    fn embed(&self, batch: &PackedBatch, first_row: usize, hidden: &mut [f32]) -> Result<(), ExecutorError> {
+        let (width, embedding) = (self.spec.hidden, self.spec.embedding);
+        let Some(projection) = &self.embeddings.projection else {
+            self.embeddings.look_up(&self.spec, batch, first_row, hidden);
+            return Ok(());
+        };
+        self.rows.with(|s| {
+            let RowScratch { wide, operand, dense, .. } = s;
+            let narrow = wide.sized(hidden.len() / width * embedding);
+            self.embeddings.look_up(&self.spec, batch, first_row, narrow);
+            operand.prepare(Arithmetic::F32, narrow, embedding);
+            let output = Output::Store { values: hidden, stride: width };
+            projection.apply(operand, output, None, dense).map_err(product_error)
+        })
     }
 
     /// Logits of a head for rows of hidden states: rows x labels.
@@ -260,11 +260,18 @@ impl CpuExecutor {
             self.rows.with(|s| {
                 let RowScratch { wide, operand, dense, .. } = s;
                 operand.prepare(Arithmetic::F32, rows, width);
-                if let Some(first) = &head.dense {
+                if let Some((first, activation)) = &head.dense {
                     let inner = wide.sized(rows.len());
                     let to = Output::Store { values: &mut *inner, stride: width };
-                    first.apply(operand, to, None, dense).map_err(product_error)?;
-                    Tanh.map_mut(inner);
+                    let fused = match activation {
+                        HeadActivation::Tanh => None,
+                        HeadActivation::Relu => Some(Activation::Relu),
+                        HeadActivation::Gelu => Some(Activation::Gelu),
+                    };
+                    first.apply(operand, to, fused, dense).map_err(product_error)?;
+                    if fused.is_none() {
+                        Tanh.map_mut(inner);
+                    }
                     operand.prepare(Arithmetic::F32, inner, width);
                 }
                 let output = Output::Store { values: out, stride: labels };
@@ -279,6 +286,60 @@ impl CpuExecutor {
                 .zip(out.par_chunks_mut(block * labels))
                 .try_for_each(|(rows, out)| run(rows, out))
         })
+    }
+}
+
+impl Embeddings {
+    fn read(spec: &EncoderSpec, checkpoint: &Checkpoint) -> Result<Self, ModelError> {
+        let (hidden, width) = (spec.hidden, spec.embedding);
+        let projection = || {
+            let name = embedding_projection(spec.family);
+            let weight = checkpoint.values(&format!("{name}.weight"), &[hidden, width])?;
+            let bias = checkpoint.values(&format!("{name}.bias"), &[hidden])?;
+            // A small part of the work: it stays in f32.
+            Ok::<_, ModelError>(Dense::new(Arithmetic::F32, &weight, &bias))
+        };
+        let table = |name: &str, rows: usize| checkpoint.values(name, &[rows, width]);
+        let mut positions = table("embeddings.position_embeddings.weight", spec.positions)?;
+        let mut other_types = match spec.token_types {
+            0 => Vec::new(),
+            types => table("embeddings.token_type_embeddings.weight", types)?,
+        };
+        if let Some(first) = other_types.get(..width).map(<[f32]>::to_vec) {
+            for position in positions.chunks_exact_mut(width) {
+                position.iter_mut().zip(&first).for_each(|(p, t)| *p += t);
+            }
+            for other in other_types.chunks_exact_mut(width) {
+                other.iter_mut().zip(&first).for_each(|(o, t)| *o -= t);
+            }
+        }
+        Ok(Self {
+            words: checkpoint.table(WORD_EMBEDDINGS, [spec.vocabulary, width])?,
+            positions,
+            other_types,
+            norm: Norm::read(spec, checkpoint, "embeddings.LayerNorm", width)?,
+            projection: if width == hidden { None } else { Some(projection()?) },
+        })
+    }
+
+    /// Fills `to` with the normalised sums of word, position and type of rows from `first_row` on.
+    fn look_up(&self, spec: &EncoderSpec, batch: &PackedBatch, first_row: usize, to: &mut [f32]) {
+        let width = spec.embedding;
+        let row_of = |i: usize| i * width..(i + 1) * width;
+        for (i, row) in to.chunks_exact_mut(width).enumerate() {
+            let at = first_row + i;
+            self.words.copy_to(row_of(batch.ids[at] as usize), row);
+            let position = &self.positions[row_of(batch.positions[at] as usize + spec.position_offset)];
+            row.iter_mut().zip(position).for_each(|(x, p)| *x += p);
+            let token_type = batch.token_type(at) as usize;
+            // A family that has one type, or none, reads every token as of that one.
+            if token_type > 0
+                && let Some(other) = self.other_types.get(row_of(token_type))
+            {
+                row.iter_mut().zip(other).for_each(|(x, o)| *x += o);
+            }
+        }
+        self.norm.apply(to);
     }
 }
 

@@ -157,6 +157,11 @@ impl<D: Driver> Executor for CudaExecutor<D> {
     /// Waits while every slot is in use; what holds one is what this returned before.
     fn encode(&self, batch: &PackedBatch) -> Result<Box<dyn Encoded + '_>, ExecutorError> {
         check_batch(&self.spec, batch)?;
+        if !batch.token_types.is_empty() {
+            return Err(ExecutorError::Product(
+                "pairs with token types are not read on a GPU yet; use --device cpu".into(),
+            ));
+        }
         if let Some(reason) = self.lost.get() {
             return Err(ExecutorError::DeviceLost(reason.clone()));
         }

@@ -5,7 +5,9 @@ use crate::{
         TextError,
         error::ModelError,
         executor::HeadId,
-        heads::{HeadSpec, HeadTask, Pooling},
+        heads::{Activation, HeadSpec, HeadTask, Pooling},
+        mapping,
+        source::LabelMap,
     },
     scores::{Classified, Label},
 };
@@ -16,42 +18,55 @@ pub struct Classifier {
     pub head: HeadId,
     pub pooling: Pooling,
     temperature: f32,
-    /// For each label of the set, its place among the head's logits.
-    places: Vec<usize>,
+    activation: Activation,
+    /// For each label of the set, the places among the head's logits that mean it.
+    places: Vec<Vec<usize>>,
+    /// Logits of an answer.
+    outputs: usize,
 }
 
 impl Classifier {
-    /// Refuses a head whose task or labels do not fit.
-    pub fn new<L: Label>(head: HeadId, spec: &HeadSpec) -> Result<Self, ModelError> {
+    /// Refuses a head whose task or labels do not fit. Labels are mapped as [`mapping`] says.
+    pub fn new<L: Label>(
+        slot: &str,
+        head: HeadId,
+        spec: &HeadSpec,
+        map: &LabelMap,
+    ) -> Result<Self, ModelError> {
         if spec.task != HeadTask::TextClassification {
-            return Err(ModelError::head(&spec.name, "is not a text classifier"));
+            return Err(ModelError::head(slot, "is not a text classifier"));
         }
-        let places: Option<Vec<usize>> =
-            L::ALL.iter().map(|label| spec.labels.iter().position(|l| l == label.name())).collect();
-        match places {
-            Some(places) if spec.labels.len() == L::ALL.len() => {
-                Ok(Self { head, pooling: spec.pooling, temperature: spec.temperature, places })
-            }
-            _ => Err(ModelError::head(
-                &spec.name,
-                format!(
-                    "has the labels {}; it must have {}",
-                    spec.labels.join(", "),
-                    L::ALL.iter().map(|l| l.name()).collect::<Vec<_>>().join(", ")
-                ),
-            )),
+        if spec.activation == Activation::Identity {
+            return Err(ModelError::head(slot, "is a regression, which has no labels"));
         }
+        Ok(Self {
+            head,
+            pooling: spec.pooling,
+            temperature: spec.temperature,
+            activation: spec.activation,
+            places: mapping::places::<L>(slot, &spec.labels, map)?,
+            outputs: spec.labels.len(),
+        })
     }
 
-    pub fn labels(&self) -> usize {
-        self.places.len()
+    /// Logits of an answer.
+    pub fn outputs(&self) -> usize {
+        self.outputs
     }
 
-    /// Probabilities in the order of the label set; `None` where a logit is not finite.
+    /// Probabilities in the order of the label set; `None` where a logit is not finite. Labels of the head that mean the
+    /// same are added up. Where the head judges each label by itself, its scores are taken as shares of their sum.
     pub fn probabilities(&self, logits: &[f32]) -> Option<Vec<f64>> {
-        let scaled: Vec<f64> =
-            self.places.iter().map(|p| f64::from(logits[*p]) / f64::from(self.temperature)).collect();
-        softmax(&scaled)
+        let scaled: Vec<f64> = logits.iter().map(|l| f64::from(*l) / f64::from(self.temperature)).collect();
+        let own = match self.activation {
+            Activation::Sigmoid => {
+                let sigmoids: Vec<f64> = scaled.iter().map(|l| 1.0 / (1.0 + (-l).exp())).collect();
+                let sum: f64 = sigmoids.iter().sum();
+                (sum.is_finite() && sum > 0.0).then(|| sigmoids.into_iter().map(|s| s / sum).collect())?
+            }
+            _ => softmax(&scaled)?,
+        };
+        Some(self.places.iter().map(|places| places.iter().map(|p| own[*p]).sum()).collect())
     }
 
     pub fn classify<L: Label>(&self, logits: &[f32]) -> Result<Classified<L>, TextError> {

@@ -7,6 +7,7 @@ use crate::engine::{
     error::ModelError,
     executor::HeadId,
     heads::{HeadSpec, HeadTask},
+    source::LabelMap,
 };
 use crate::text::script::{is_hangul, is_unspaced};
 
@@ -36,11 +37,12 @@ pub struct PhraseSpan {
 }
 
 impl PhraseTagger {
-    pub fn new(head: HeadId, spec: &HeadSpec) -> Result<Self, ModelError> {
+    /// Refuses a head whose task or labels do not fit. `map` renames labels first.
+    pub fn new(slot: &str, head: HeadId, spec: &HeadSpec, map: &LabelMap) -> Result<Self, ModelError> {
         if spec.task != HeadTask::TokenClassification {
-            return Err(ModelError::head(&spec.name, "is not a token classifier"));
+            return Err(ModelError::head(slot, "is not a token classifier"));
         }
-        let role = |label: &String| match label.as_str() {
+        let role = |label: &String| match map.get(label).unwrap_or(label).as_str() {
             "O" => Some(Role::Outside),
             l if l.starts_with("B-") => Some(Role::Begin),
             l if l.starts_with("I-") => Some(Role::Inside),
@@ -52,8 +54,11 @@ impl PhraseTagger {
                 Ok(Self { head, temperature: spec.temperature, roles })
             }
             _ => Err(ModelError::head(
-                &spec.name,
-                format!("has the labels {}; it must have O and B-... or I-...", spec.labels.join(", ")),
+                slot,
+                format!(
+                    "has the labels {}; it must have O and B-... or I-...; \"labels\" can rename them",
+                    spec.labels.join(", ")
+                ),
             )),
         }
     }

@@ -5,9 +5,15 @@
 
 pub mod classify;
 pub mod keyphrase;
+
+pub mod entities;
+pub mod raw;
+
+pub mod plan;
+
 pub mod windows;
 
-use std::ops::Range;
+use std::{collections::BTreeMap, ops::Range};
 
 use self::{
     classify::{Classifier, classified, weighted_mean},
@@ -17,8 +23,9 @@ use self::{
 use super::{
     Tasks, TextError,
     error::ModelError,
-    executor::{Encoded, ExecutorError, HeadId},
-    heads::{HeadSpec, Pooling},
+    executor::{Encoded, ExecutorError},
+    heads::Pooling,
+    model::Served,
     tokenize::{Tokenizer, Tokens, tokens_in},
 };
 use crate::{
@@ -36,19 +43,35 @@ pub struct Slots {
 }
 
 impl Slots {
-    /// A head fills the slot it is named after; others are left alone.
-    pub fn new(heads: &[HeadSpec]) -> Result<Self, ModelError> {
+    /// The heads in slots of ours, each checked against the labels that it must have; other slots are left alone.
+    pub fn new(served: &BTreeMap<String, Served>) -> Result<Self, ModelError> {
         let mut slots = Self::default();
-        for (i, head) in heads.iter().enumerate() {
-            match head.name.as_str() {
-                "sentiment" => slots.sentiment = Some(Classifier::new::<Sentiment>(HeadId(i), head)?),
-                "intent" => slots.intent = Some(Classifier::new::<Intent>(HeadId(i), head)?),
-                "keyphrases" => slots.keyphrases = Some(PhraseTagger::new(HeadId(i), head)?),
-                "emotion" => slots.emotion = Some(Classifier::new::<Emotion>(HeadId(i), head)?),
+        for (slot, s) in served {
+            let (id, head, map) = (s.id, s.spec(), &s.member.labels);
+            match slot.as_str() {
+                "sentiment" => slots.sentiment = Some(Classifier::new::<Sentiment>(slot, id, head, map)?),
+                "intent" => slots.intent = Some(Classifier::new::<Intent>(slot, id, head, map)?),
+                "keyphrases" => slots.keyphrases = Some(PhraseTagger::new(slot, id, head, map)?),
+                "emotion" => slots.emotion = Some(Classifier::new::<Emotion>(slot, id, head, map)?),
                 _ => {}
             }
         }
         Ok(slots)
+    }
+
+    /// Whether a slot is one of ours and filled.
+    pub fn fills(&self, slot: &str) -> bool {
+        match slot {
+            "sentiment" => self.sentiment.is_some(),
+            "intent" => self.intent.is_some(),
+            "keyphrases" => self.keyphrases.is_some(),
+            "emotion" => self.emotion.is_some(),
+            _ => false,
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        !Tasks::ALL.slots().any(|slot| self.fills(slot))
     }
 
     /// The sentiment head, where it can also judge a part of a text: one that reads the first token cannot.
@@ -152,13 +175,15 @@ impl TextPlan {
         for reading in readings {
             if let Some(classifier) = &slots.sentiment {
                 for logits in [&reading.sentiment, &reading.sentences] {
-                    labels.extend(logits.chunks_exact(classifier.labels()).map(|l| likeliest(classifier, l)));
+                    labels
+                        .extend(logits.chunks_exact(classifier.outputs()).map(|l| likeliest(classifier, l)));
                 }
             }
             for (classifier, logits) in [(&slots.intent, &reading.intent), (&slots.emotion, &reading.emotion)]
             {
                 if let Some(classifier) = classifier {
-                    labels.extend(logits.chunks_exact(classifier.labels()).map(|l| likeliest(classifier, l)));
+                    labels
+                        .extend(logits.chunks_exact(classifier.outputs()).map(|l| likeliest(classifier, l)));
                 }
             }
             for phrase in reading.phrases.iter().flatten() {
@@ -182,7 +207,7 @@ impl TextPlan {
         let mut next = vec![0; readings.len()];
         let mut sentences = Vec::with_capacity(self.sentences.len());
         for plan in &self.sentences {
-            let labels = classifier.labels();
+            let labels = classifier.outputs();
             let at = next[plan.window];
             next[plan.window] += labels;
             // A head that does not judge parts of a text has read none.
@@ -268,6 +293,8 @@ pub struct Placed<'p> {
     pub first_row: usize,
     /// Special tokens before the text's own.
     pub prefix_len: usize,
+    /// Special tokens after them.
+    pub suffix_len: usize,
 }
 
 impl Placed<'_> {
@@ -301,6 +328,10 @@ impl Placed<'_> {
         match pooling {
             Pooling::Mean => self.rows_of(&self.window().tokens.clone()),
             Pooling::First => self.first(),
+            Pooling::MeanWithSpecial => {
+                let own = self.rows();
+                self.first_row..own.end + self.suffix_len
+            }
         }
     }
 
@@ -343,7 +374,7 @@ pub fn read(slots: &Slots, encoded: &dyn Encoded, placed: &[Placed]) -> Result<V
         let Some(classifier) = classifier else { continue };
         let spans: Vec<Range<usize>> = asks(wanted).map(|(_, p)| p.pooled_rows(classifier.pooling)).collect();
         let logits = encoded.pooled_logits(classifier.head, &spans)?;
-        let answers = logits.chunks_exact(classifier.labels());
+        let answers = logits.chunks_exact(classifier.outputs());
         for ((i, _), answer) in asks(wanted).zip(answers) {
             *place(&mut readings[i]) = answer.to_vec();
         }
@@ -364,7 +395,7 @@ pub fn read(slots: &Slots, encoded: &dyn Encoded, placed: &[Placed]) -> Result<V
             }
         }
         let logits = encoded.pooled_logits(classifier.head, &spans)?;
-        let mut answers = logits.chunks_exact(classifier.labels());
+        let mut answers = logits.chunks_exact(classifier.outputs());
         // One answer was asked for above for each one taken here, in the same order.
         let mut answer = || answers.next().unwrap_or_default();
         for (p, reading) in placed.iter().zip(&mut readings) {

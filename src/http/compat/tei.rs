@@ -1,24 +1,23 @@
 //! text-embeddings-inference: `POST /predict` on the sentiment model.
 //!
-//! Its forms of `inputs` are a text, a pair (a list of two texts), or a list of those, each in a list of its own. This
-//! model judges single texts, so a pair is refused in words. Errors are problems that also carry TEI's own `error` and
-//! `error_type`. `truncate` changes nothing: long texts are read in windows and never cut.
+//! Its forms of `inputs` are a text, a pair (a list of two texts), or a list of those, each in a list of its own. Labels
+//! are the model's own. Errors are problems that also carry TEI's own `error` and `error_type`. `truncate` changes
+//! nothing: long texts are read in windows and never cut.
 
 use axum::{Json as JsonBody, Router, extract::State, routing::post};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::hugging_face::{ask, labelled};
 use crate::{
-    engine::{Lane, ScoreOptions, Tasks},
+    engine::{Activation, RawInput, RawTask},
     http::{
         AppState,
         auth::{Caller, scope},
         extract::Json,
         problem::{self, Problem, ProblemBody},
         score::{check_count, within},
-        scored::ranked,
     },
-    scores::{Classified, Sentiment},
 };
 
 pub fn routes() -> Router<AppState> {
@@ -29,7 +28,7 @@ pub fn routes() -> Router<AppState> {
 #[derive(Deserialize, ToSchema)]
 pub struct PredictRequest {
     inputs: PredictInputs,
-    /// Log-probabilities instead of probabilities: logits up to a constant, from probabilities of four decimals.
+    /// Logits instead of probabilities.
     #[serde(default)]
     raw_scores: bool,
     /// Accepted and without effect: nothing is cut.
@@ -42,13 +41,13 @@ pub struct PredictRequest {
     truncation_direction: Option<String>,
 }
 
-/// A text, or a list of texts each in a list of its own.
+/// A text, a pair of texts in a list, or a list of those, each in a list of its own.
 #[derive(Deserialize, ToSchema)]
-#[serde(untagged, expecting = "a text, or a list of lists with one text each, belongs here")]
+#[serde(untagged, expecting = "a text, or a list of lists with one text or two each, belongs here")]
 #[schema(example = json!([["I love it"], ["It broke again"]]))]
 pub enum PredictInputs {
     Single(String),
-    /// One text; two would be a pair.
+    /// One text, or a pair.
     Sequence(Vec<String>),
     Batch(Vec<Sequence>),
 }
@@ -65,7 +64,7 @@ pub enum Sequence {
 pub struct Prediction {
     score: f32,
     #[schema(example = "negative")]
-    label: &'static str,
+    label: String,
 }
 
 /// One list for a text, a list of lists for a batch.
@@ -76,7 +75,7 @@ pub enum PredictResponse {
     Batch(Vec<Vec<Prediction>>),
 }
 
-/// Sentiment, as text-embeddings-inference answers it: every label, the likeliest first.
+/// The model in the slot `sentiment`, as text-embeddings-inference answers: every label, the likeliest first.
 #[utoipa::path(post, path = "/predict", tag = "compatibility", request_body = PredictRequest,
     responses((status = 200, description = "Labels with their scores", body = PredictResponse),
               (status = 413, description = "Too many inputs", body = ProblemBody,
@@ -93,25 +92,28 @@ pub async fn predict(
     answer(&state, request).await.map(JsonBody).map_err(in_their_words)
 }
 
+/// The slot that is asked.
+const SLOT: &str = "sentiment";
+
 async fn answer(state: &AppState, request: PredictRequest) -> Result<PredictResponse, Problem> {
     let limits = &state.config.limits;
-    let (texts, batch) = texts(request.inputs)?;
-    check_count(texts.len(), limits.score_inputs_max)?;
-    let texts = texts
-        .into_iter()
-        .enumerate()
-        .map(|(i, text)| within(text, limits.text_bytes_max, &pointer(i, batch)))
-        .collect::<Result<Vec<_>, _>>()?;
-    let tasks = Tasks { sentiment: true, intent: false, keyphrases: false, emotion: false };
-    let options = ScoreOptions { tasks, lane: Lane::Interactive, deadline: None };
-    let reply = state.engine.score(texts, options).await?;
-    let mut predictions = Vec::with_capacity(reply.results.len());
-    for (i, result) in reply.results.into_iter().enumerate() {
-        let sentiment = result.map_err(|e| problem::of_text(&e, pointer(i, batch)))?.sentiment;
-        let sentiment =
-            sentiment.ok_or_else(|| Problem::new(problem::INTERNAL, "no sentiment model is loaded"))?;
-        predictions.push(labels(&sentiment, request.raw_scores));
+    let (inputs, batch) = inputs(request.inputs)?;
+    check_count(inputs.len(), limits.score_inputs_max)?;
+    for (i, input) in inputs.iter().enumerate() {
+        for text in [Some(&input.text), input.pair.as_ref()].into_iter().flatten() {
+            within(text.clone(), limits.text_bytes_max, &pointer(i, batch))?;
+        }
     }
+    let (answers, model, _) = ask(state, SLOT, inputs, RawTask::Labels, |i| pointer(i, batch)).await?;
+    let apply = request.raw_scores.then_some(Activation::Identity);
+    let mut predictions: Vec<Vec<Prediction>> = answers
+        .iter()
+        .map(|answer| {
+            let mut rows = labelled(&model, answer, apply);
+            rows.sort_by(|a, b| b.1.total_cmp(&a.1));
+            rows.into_iter().map(|(label, p)| Prediction { score: p as f32, label: label.into() }).collect()
+        })
+        .collect();
     Ok(match (batch, predictions.pop()) {
         (false, Some(only)) => PredictResponse::Single(only),
         (_, last) => {
@@ -125,15 +127,15 @@ fn pointer(i: usize, batch: bool) -> String {
     if batch { format!("/inputs/{i}") } else { "/inputs".into() }
 }
 
-/// The texts, and whether they came as a batch.
-fn texts(inputs: PredictInputs) -> Result<(Vec<String>, bool), Problem> {
+/// Texts and pairs, and whether they came as a batch.
+fn inputs(inputs: PredictInputs) -> Result<(Vec<RawInput>, bool), Problem> {
     match inputs {
-        PredictInputs::Single(text) => Ok((vec![text], false)),
+        PredictInputs::Single(text) => Ok((vec![text.into()], false)),
         PredictInputs::Sequence(texts) if texts.is_empty() => Ok((vec![], true)),
         PredictInputs::Sequence(texts) => Ok((vec![one(texts, "/inputs".into())?], false)),
         PredictInputs::Batch(sequences) => {
             let read = |(i, sequence)| match sequence {
-                Sequence::Text(text) => Ok(text),
+                Sequence::Text(text) => Ok(RawInput::from(text)),
                 Sequence::Texts(texts) => one(texts, format!("/inputs/{i}")),
             };
             Ok((sequences.into_iter().enumerate().map(read).collect::<Result<_, _>>()?, true))
@@ -141,28 +143,18 @@ fn texts(inputs: PredictInputs) -> Result<(Vec<String>, bool), Problem> {
     }
 }
 
-fn one(texts: Vec<String>, pointer: String) -> Result<String, Problem> {
-    match <[String; 1]>::try_from(texts) {
-        Ok([text]) => Ok(text),
-        Err(texts) if texts.len() == 2 => {
-            let detail = "two texts in a list are a pair, and this model judges single texts; for a batch give each \
-                          text its own list: [[\"a\"], [\"b\"]]";
-            Err(Problem::at(problem::INVALID_INPUT, pointer, detail))
-        }
-        Err(texts) => {
+fn one(texts: Vec<String>, pointer: String) -> Result<RawInput, Problem> {
+    let count = texts.len();
+    let mut texts = texts.into_iter();
+    match (texts.next(), texts.next(), texts.next()) {
+        (Some(text), pair, None) => Ok(RawInput { text, pair }),
+        _ => {
             let detail = format!(
-                "{} texts in one list; for a batch give each text its own list: [[\"a\"], [\"b\"]]",
-                texts.len()
+                "{count} texts in one list; for a batch give each text its own list: [[\"a\"], [\"b\"]]"
             );
             Err(Problem::at(problem::INVALID_INPUT, pointer, detail))
         }
     }
-}
-
-fn labels(sentiment: &Classified<Sentiment>, raw: bool) -> Vec<Prediction> {
-    // A probability that was rounded to zero is below half of the last decimal.
-    let score = |p: f32| if raw { p.max(crate::scores::PROBABILITY_STEP / 2.0).ln() } else { p };
-    ranked(sentiment).into_iter().map(|(label, p)| Prediction { label, score: score(p) }).collect()
 }
 
 /// Adds the members that clients of text-embeddings-inference read.
@@ -180,33 +172,29 @@ fn in_their_words(problem: Problem) -> Problem {
 mod tests {
     use super::*;
 
-    fn read(json: &str) -> Result<(Vec<String>, bool), String> {
-        texts(serde_json::from_str(json).map_err(|e| e.to_string())?).map_err(|p| p.detail().to_owned())
+    fn read(json: &str) -> Result<(Vec<(String, Option<String>)>, bool), String> {
+        let read = serde_json::from_str(json).map_err(|e| e.to_string())?;
+        let (inputs, batch) = inputs(read).map_err(|p| p.detail().to_owned())?;
+        Ok((inputs.into_iter().map(|i| (i.text, i.pair)).collect(), batch))
     }
 
     #[test]
     fn every_form_of_inputs_is_read() {
-        let owned = |texts: &[&str]| texts.iter().map(|t| t.to_string()).collect::<Vec<_>>();
-        assert_eq!(read(r#""a""#), Ok((owned(&["a"]), false)));
-        assert_eq!(read(r#"["a"]"#), Ok((owned(&["a"]), false)));
-        assert_eq!(read(r#"[["a"]]"#), Ok((owned(&["a"]), true)));
-        assert_eq!(read(r#"[["a"],["b"]]"#), Ok((owned(&["a", "b"]), true)));
+        let texts = |texts: &[&str]| texts.iter().map(|t| (t.to_string(), None)).collect::<Vec<_>>();
+        assert_eq!(read(r#""a""#), Ok((texts(&["a"]), false)));
+        assert_eq!(read(r#"["a"]"#), Ok((texts(&["a"]), false)));
+        assert_eq!(read(r#"[["a"]]"#), Ok((texts(&["a"]), true)));
+        assert_eq!(read(r#"[["a"],["b"]]"#), Ok((texts(&["a", "b"]), true)));
         assert_eq!(read("[]"), Ok((vec![], true)));
+        let pair = ("a".to_string(), Some("b".to_string()));
+        assert_eq!(read(r#"["a","b"]"#), Ok((vec![pair.clone()], false)));
+        assert_eq!(read(r#"[["a","b"]]"#), Ok((vec![pair], true)));
     }
 
     #[test]
-    fn pairs_and_other_things_are_refused_in_words() {
-        assert!(read(r#"["a","b"]"#).unwrap_err().contains("pair"));
-        assert!(read(r#"[["a","b"]]"#).unwrap_err().contains("pair"));
+    fn other_things_are_refused_in_words() {
         assert!(read(r#"["a","b","c"]"#).unwrap_err().contains("own list"));
+        assert!(read("[[]]").unwrap_err().contains("0 texts"));
         assert!(read("3").unwrap_err().contains("belongs here"));
-    }
-
-    #[test]
-    fn raw_scores_are_finite_logarithms() {
-        let sentiment = Classified::new(&[1.0, 0.0, 0.0]).unwrap();
-        let raw = labels(&sentiment, true);
-        assert_eq!(raw[0].score, 0.0);
-        assert!(raw[1].score.is_finite() && raw[1].score < -9.0);
     }
 }

@@ -186,7 +186,9 @@ impl Measured<'_> {
         for (i, HeadSpec { task, .. }) in self.parts.heads.iter().enumerate() {
             all.extend(
                 match task {
-                    HeadTask::TextClassification => encoded.pooled_logits(HeadId(i), &inputs.spans),
+                    HeadTask::TextClassification | HeadTask::Embedding => {
+                        encoded.pooled_logits(HeadId(i), &inputs.spans)
+                    }
                     HeadTask::TokenClassification => encoded.token_logits(HeadId(i), &inputs.spans),
                 }
                 .map_err(failed)?,
