@@ -146,6 +146,9 @@ pub fn compare<D: Driver>(
     Ok(case.found)
 }
 
+/// Weight and bias of a norm, here and on the device.
+type NormValues<D> = (Vec<f32>, Vec<f32>, Buffer<D>, Buffer<D>);
+
 struct Case<D: Driver> {
     bench: Bench<D>,
     shape: KernelShape,
@@ -167,7 +170,7 @@ impl<D: Driver> Case<D> {
         self.random.normals(count, scale).into_iter().map(|x| numbers.narrow(x)).collect()
     }
 
-    fn norm(&mut self) -> Result<(Vec<f32>, Vec<f32>, Buffer<D>, Buffer<D>), DriverError> {
+    fn norm(&mut self) -> Result<NormValues<D>, DriverError> {
         let gain: Vec<f32> = self.random.normals(self.shape.hidden, 0.2).iter().map(|x| x + 1.0).collect();
         let bias = self.random.normals(self.shape.hidden, 0.2);
         let (g, b) = (self.bench.put(&gain)?, self.bench.put(&bias)?);
