@@ -173,7 +173,8 @@ impl PairFrame {
         })
     }
 
-    pub fn len(&self) -> usize {
+    /// Special tokens of a pair.
+    pub fn tokens(&self) -> usize {
         self.prefix.len() + self.middle.len() + self.suffix.len()
     }
 }

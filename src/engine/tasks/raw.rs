@@ -167,7 +167,7 @@ impl RawPlan {
             let frame = tokenizer.pair().ok_or_else(|| {
                 TextError::Tokenizer("the model's tokenizer has no form for a pair of texts".into())
             })?;
-            room = (room + tokenizer.frame_len()).saturating_sub(frame.len());
+            room = (room + tokenizer.frame_len()).saturating_sub(frame.tokens());
             second_len = second.tokens.ids.len().min(room - room / FIRST_SHARE);
             room -= second_len;
         }
@@ -198,7 +198,7 @@ impl RawPlan {
     pub fn sequence_tokens(&self, window: usize, tokenizer: &Tokenizer) -> usize {
         let own = self.windows[window].tokens.len();
         match (&self.second, tokenizer.pair()) {
-            (Some(_), Some(frame)) => own + self.second_len + frame.len(),
+            (Some(_), Some(frame)) => own + self.second_len + frame.tokens(),
             _ => own + tokenizer.frame_len(),
         }
     }

@@ -172,7 +172,10 @@ fn in_their_words(problem: Problem) -> Problem {
 mod tests {
     use super::*;
 
-    fn read(json: &str) -> Result<(Vec<(String, Option<String>)>, bool), String> {
+    /// Texts with their second parts, and whether they came as a batch.
+    type Read = (Vec<(String, Option<String>)>, bool);
+
+    fn read(json: &str) -> Result<Read, String> {
         let read = serde_json::from_str(json).map_err(|e| e.to_string())?;
         let (inputs, batch) = inputs(read).map_err(|p| p.detail().to_owned())?;
         Ok((inputs.into_iter().map(|i| (i.text, i.pair)).collect(), batch))
