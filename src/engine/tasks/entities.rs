@@ -229,7 +229,7 @@ mod tests {
             Aggregation::Simple,
             &bio,
             &labels,
-            &[("ORG", "micro", 0, 5), ("LOC", "soft", 5, 9), ("LOC", "paris", 13, 18)],
+            &[("ORG", "micro", 0, 5), ("LOC", "##soft", 5, 9), ("LOC", "paris", 13, 18)],
         );
         check(Aggregation::First, &bio, &labels, &[("ORG", "microsoft", 0, 9), ("LOC", "paris", 13, 18)]);
         check(Aggregation::Max, &bio, &labels, &[("LOC", "microsoft", 0, 9), ("LOC", "paris", 13, 18)]);
